@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The testbed: values, NFC nodes, datapaths, measurement and the command line."""
