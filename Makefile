@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+# Set-up, build, tests and the main job. `make help` lists the targets.
+#
+# A fresh Debian 12 or newer, or Ubuntu 24.04 or newer, needs root and make, nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# ---------------------------------------------------------------- what is installed
+# The one list of distribution packages. They are installed without what they only recommend,
+# so that no daemon (Open vSwitch's, for one) is installed and started.
+APT_PACKAGES := \
+    ca-certificates clang conntrack ethtool gcc iperf3 iproute2 iptables kmod libbpf-dev \
+    libbpf1 libc6-dev linux-libc-dev llvm mininet nftables procps python3 python3-venv \
+    tcpdump util-linux
+# Handy when one looks at what is loaded; nothing depends on it.
+APT_OPTIONAL := bpftool
+
+# The Python that makes the virtual environment: the distribution's, if it is new enough.
+PYTHON ?=
+PYTHON_CANDIDATES := /usr/bin/python3 python3.13 python3.12 python3.11 python3
+VENV := .venv
+STAMP := $(VENV)/.complete
+COMMAND := /usr/local/bin/nfcbed
+NFCBED := $(CURDIR)/$(VENV)/bin/nfcbed
+
+# ---------------------------------------------------------------- what is built
+CLANG ?= clang
+MULTIARCH := $(shell uname -m)-linux-gnu
+BPF_CFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Wextra -Werror -Infs/include \
+    -idirafter /usr/include/$(MULTIARCH)
+NF_SOURCES := $(wildcard nfs/*/*.bpf.c)
+TESTBED_SOURCES := $(wildcard testbed/bpf/*.bpf.c)
+OBJECTS := $(foreach s,$(NF_SOURCES),build/nfs/$(notdir $(s:.c=.o))) \
+    $(foreach s,$(TESTBED_SOURCES),build/testbed/$(notdir $(s:.c=.o)))
+
+RESULTS ?= results/fig7_2
+PYTEST_ARGS ?=
+
+.PHONY: help deps apt venv install-command uninstall build lint unit test reproduce clean
+
+help: ## list the targets
+	@echo 'Targets (make TARGET):'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
+	    while read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+
+reproduce: deps ## set up, build, run the thesis's experiment: Figure 7.2 with its data in results/
+	@$(MAKE) build
+	@$(call need_root,make reproduce builds network namespaces)
+	$(NFCBED) run fig7_2 --out $(RESULTS)
+	$(NFCBED) plot $(RESULTS)
+
+test: deps ## set up, build, check the style and run every test
+	@$(call need_root,make test builds network namespaces; `make lint unit` works without)
+	@$(MAKE) build
+	@$(MAKE) lint
+	$(VENV)/bin/pytest tests $(PYTEST_ARGS)
+
+lint: ## ruff and mypy --strict
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+unit: ## the tests that need no root
+	$(VENV)/bin/pytest tests/unit $(PYTEST_ARGS)
+
+deps: ## install what is missing: packages, Python environment, the command nfcbed
+	@$(MAKE) apt
+	@$(MAKE) venv
+	@$(MAKE) install-command
+
+# One sentence and an end, where root is missing. $(1): the target, and why.
+need_root = if [ "$$(id -u)" != 0 ]; then \
+    echo 'nfcbed: $(1): run it as root, for example with sudo.' >&2; exit 2; fi
+
+# dpkg is asked each time (some 20 ms): a stamp would not notice a removed package.
+apt:
+	@if ! command -v apt-get >/dev/null; then \
+	    echo 'nfcbed: no apt-get here: install the equivalents of: $(strip $(APT_PACKAGES))' >&2; \
+	    exit 0; \
+	fi; \
+	missing=''; \
+	for package in $(APT_PACKAGES); do \
+	    case "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null || true)" in \
+	        installed*) ;; \
+	        *) missing="$$missing $$package" ;; \
+	    esac; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	$(call need_root,make deps installs packages); \
+	echo "nfcbed: installing with apt-get:$$missing"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq; \
+	apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	for package in $(APT_OPTIONAL); do \
+	    apt-get install -qq -y --no-install-recommends $$package >/dev/null 2>&1 || \
+	        echo "nfcbed: no package $$package here; it is optional"; \
+	done
+
+# Complete means: nothing it was made from is newer, it works, and it was made in this folder.
+venv:
+	@if [ $(STAMP) -nt pyproject.toml ] && [ $(STAMP) -nt requirements.lock ] && \
+	    [ "$$(cat $(STAMP))" = '$(CURDIR)' ] && $(VENV)/bin/python -c 'import typer'; then \
+	    exit 0; \
+	fi; \
+	python='$(PYTHON)'; \
+	for candidate in $(if $(PYTHON),,$(PYTHON_CANDIDATES)); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        python="$$candidate"; break; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'nfcbed: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3' >&2; \
+	    exit 2; \
+	fi; \
+	echo "nfcbed: making the Python environment $(VENV) with $$($$python --version)"; \
+	[ "$$(cat $(STAMP) 2>/dev/null)" = '$(CURDIR)' ] || rm -rf $(VENV); \
+	"$$python" -m venv $(VENV); \
+	pip="$(VENV)/bin/python -m pip --disable-pip-version-check -qq install"; \
+	$$pip --constraint requirements.lock setuptools; \
+	$$pip --constraint requirements.lock --no-build-isolation --editable '.[dev]'; \
+	echo '$(CURDIR)' > $(STAMP)
+
+install-command: ## make the command nfcbed known: a link in /usr/local/bin
+	@if [ "$$(readlink $(COMMAND) 2>/dev/null)" = '$(NFCBED)' ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then \
+	    echo 'nfcbed: no root: $(COMMAND) is not made; use $(VENV)/bin/nfcbed'; exit 0; \
+	fi; \
+	if [ -e $(COMMAND) ] || [ -L $(COMMAND) ]; then \
+	    case "$$(readlink $(COMMAND) 2>/dev/null)" in \
+	        */$(VENV)/bin/nfcbed) ;; \
+	        *) echo 'nfcbed: $(COMMAND) is not ours and stays; use $(VENV)/bin/nfcbed' >&2; exit 0 ;; \
+	    esac; \
+	fi; \
+	mkdir -p $(dir $(COMMAND)); \
+	ln -sfn '$(NFCBED)' $(COMMAND); \
+	echo 'nfcbed: linked $(COMMAND) -> $(NFCBED)'
+
+uninstall: ## remove the link that install-command made
+	@if [ "$$(readlink $(COMMAND) 2>/dev/null)" = '$(NFCBED)' ]; then \
+	    rm $(COMMAND) && echo 'nfcbed: removed $(COMMAND)'; \
+	else \
+	    echo 'nfcbed: $(COMMAND) is not a link to this folder; nothing removed'; \
+	fi
+
+build: $(OBJECTS) ## compile the network functions and the testbed's BPF programs
+
+# $(1): source, $(2): object
+define bpf_object
+$(2): $(1) Makefile
+	@command -v $(CLANG) >/dev/null || { echo 'nfcbed: no clang: run make deps' >&2; exit 2; }
+	@mkdir -p $$(@D)
+	@echo '  BPF  $(2)'
+	@$(CLANG) $(BPF_CFLAGS) -MMD -MP -MF $(2:.o=.d) -MT $(2) -c $(1) -o $(2)
+endef
+$(foreach s,$(NF_SOURCES),$(eval $(call bpf_object,$(s),build/nfs/$(notdir $(s:.c=.o)))))
+$(foreach s,$(TESTBED_SOURCES),$(eval $(call bpf_object,$(s),build/testbed/$(notdir $(s:.c=.o)))))
+-include $(OBJECTS:.o=.d)
+
+clean: ## remove what was built and the Python environment; results/ stays
+	rm -rf build $(VENV) nfcbed.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
