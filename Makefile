@@ -120,7 +120,8 @@ venv:
 	"$$python" -m venv $(VENV); \
 	pip="$(VENV)/bin/python -m pip --disable-pip-version-check -qq install"; \
 	$$pip --constraint requirements.lock setuptools; \
-	$$pip --constraint requirements.lock --no-build-isolation --editable '.[dev]'; \
+	$$pip --constraint requirements.lock --no-build-isolation \
+	    --config-settings editable_mode=compat --editable '.[dev]'; \
 	echo '$(CURDIR)' > $(STAMP)
 
 install-command: ## make the command nfcbed known: a link in /usr/local/bin
