@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "dnat.h"
+
+NF_STAGE(dnat);
+NF_REPLY(dnat_reply)

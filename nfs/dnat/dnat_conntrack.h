@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* DNAT's state in the kernel's connection tracking, as in the thesis: visible with
+ * `conntrack -L`, bounded by net.netfilter.nf_conntrack_max. */
+#ifndef NF_DNAT_CONNTRACK_H
+#define NF_DNAT_CONNTRACK_H
+
+#include "conntrack.h"
+
+static __always_inline __u32 dnat_timeout_ms(__u8 proto, bool replied)
+{
+	return (!replied ? unreplied_ns : proto == IPPROTO_TCP ? tcp_idle_ns : replied_ns) /
+	       1000000;
+}
+
+static __always_inline void dnat_conntrack_touch(struct nf_conn *ct, __u8 proto, bool reply)
+{
+	bool replied = ct->status & CT_SEEN_REPLY;
+
+	if (reply && !replied)
+		bpf_ct_change_status(ct, CT_SEEN_REPLY | CT_ASSURED);
+	bpf_ct_change_timeout(ct, dnat_timeout_ms(proto, replied || reply));
+}
+
+static __always_inline bool dnat_conntrack_find(struct packet *pkt, const struct flow_key *flow,
+						struct dnat_change *change)
+{
+	bool reply;
+	struct nf_conn *ct = ct_find(pkt->skb, flow, &reply);
+
+	if (!ct)
+		return false;
+	if (reply) {
+		change->end = SOURCE;
+		change->addr = ct->tuplehash[CT_ORIGINAL].tuple.dst.u3.ip;
+		change->port = ct->tuplehash[CT_ORIGINAL].tuple.dst.u.all;
+	} else {
+		change->end = DESTINATION;
+		change->addr = ct->tuplehash[CT_REPLY].tuple.src.u3.ip;
+		change->port = ct->tuplehash[CT_REPLY].tuple.src.u.all;
+	}
+	if (pkt->key.proto == flow->proto) /* an ICMP error keeps no connection alive */
+		dnat_conntrack_touch(ct, flow->proto, reply);
+	bpf_ct_release(ct);
+	return true;
+}
+
+static __always_inline enum dnat_result dnat_conntrack_create(struct packet *pkt,
+							      const struct flow_key *flow,
+							      struct dnat_change *change)
+{
+	struct bpf_ct_opts___v1 opts = { .netns_id = CT_CURRENT_NETNS, .l4proto = flow->proto };
+	struct bpf_sock_tuple tuple = {};
+	union nf_inet_addr addr = {};
+	struct nf_conn___init *fresh;
+	struct nf_conn *ct;
+
+	ct_tuple(flow, &tuple);
+	fresh = bpf_skb_ct_alloc(pkt->skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
+	if (!fresh)
+		return DNAT_REFUSED_FULL;
+	addr.ip = change->addr;
+	bpf_ct_set_timeout(fresh, dnat_timeout_ms(flow->proto, false));
+	bpf_ct_set_nat_info(fresh, &addr, bpf_ntohs(change->port), NF_NAT_MANIP_DST);
+	ct = bpf_ct_insert_entry(fresh);
+	if (!ct)
+		return DNAT_REFUSED_CLASH;
+	change->addr = ct->tuplehash[CT_REPLY].tuple.src.u3.ip;
+	change->port = ct->tuplehash[CT_REPLY].tuple.src.u.all;
+	bpf_ct_release(ct);
+	return DNAT_FOUND;
+}
+
+#endif

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The last step of a chain.
+ *
+ * `to_stack`: on to the kernel's routing, where the thesis leaves the packet.
+ * `to_wire`: the whole way here - TTL, route and neighbour look-up, redirect - and only what
+ * needs the kernel's help (no neighbour yet, too long, TTL ran out, options, for this host) goes
+ * to its routing after all.
+ */
+#include <linux/if_packet.h>
+#include "hook_tc.h"
+
+#define AF_INET 2
+#define HOPS 64
+
+/* Counted in counters.extra: why a packet of `to_wire` went to the kernel after all. */
+enum handed_over { HANDED_TTL, HANDED_OPTIONS, HANDED_ROUTE, HANDED_NEIGHBOUR, HANDED_TOO_LONG };
+
+/* How to leave by an interface. WAY_PEER skips its queue and its transmit counters: only for a
+ * veth without a queue whose other end lies in another namespace. Written by user space. */
+enum way { WAY_QUEUE, WAY_PEER };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* ifindex */
+	__type(value, __u32); /* enum way */
+} ways SEC(".maps");
+
+/* What the look-up answered, per CPU, good for one tick of the clock (1 to 10 ms): within it a
+ * route is looked up once however many packets use it, and a change of route takes effect with
+ * the next tick. Written and read by this program only. */
+struct hop {
+	__be32 dst;
+	__be32 src;
+	__u32 in;
+	__u32 out;
+	__u64 tick;
+	__u16 longest; /* IP length that was seen to fit */
+	__u8 tos;
+	__u8 way;
+	__u8 addresses[2 * ETH_ALEN]; /* as in the Ethernet header */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOPS);
+	__type(key, __u32);
+	__type(value, struct hop);
+} hops SEC(".maps");
+
+static __always_inline __u32 ip_length(struct __sk_buff *skb, const struct iphdr *ip)
+{
+	__u32 transport = ip->protocol == IPPROTO_UDP ? sizeof(struct udphdr) :
+							sizeof(struct tcphdr);
+
+	return skb->gso_size ? skb->gso_size + sizeof(*ip) + transport : bpf_ntohs(ip->tot_len);
+}
+
+/* Fills the hop; returns false, counted, where the kernel has to help. */
+static __always_inline bool look_up(struct packet *pkt, struct hop *hop, const struct iphdr *ip,
+				    __u32 length)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.tos = ip->tos,
+		.l4_protocol = ip->protocol,
+		.sport = pkt->key.sport,
+		.dport = pkt->key.dport,
+		.tot_len = length,
+		.ipv4_src = ip->saddr,
+		.ipv4_dst = ip->daddr,
+		.ifindex = pkt->skb->ifindex,
+	};
+	long result = bpf_fib_lookup(pkt->skb, &fib, sizeof(fib), 0);
+	__u32 *way;
+
+	if (result != BPF_FIB_LKUP_RET_SUCCESS) {
+		count(pkt, result == BPF_FIB_LKUP_RET_NO_NEIGH	  ? HANDED_NEIGHBOUR :
+			   result == BPF_FIB_LKUP_RET_FRAG_NEEDED ? HANDED_TOO_LONG :
+								    HANDED_ROUTE);
+		return false;
+	}
+	way = bpf_map_lookup_elem(&ways, &fib.ifindex);
+	hop->dst = ip->daddr;
+	hop->src = ip->saddr;
+	hop->in = pkt->skb->ifindex;
+	hop->out = fib.ifindex;
+	hop->longest = length;
+	hop->tos = ip->tos;
+	hop->way = way ? *way : WAY_QUEUE;
+	__builtin_memcpy(hop->addresses, fib.dmac, ETH_ALEN);
+	__builtin_memcpy(hop->addresses + ETH_ALEN, fib.smac, ETH_ALEN);
+	return true;
+}
+
+static __always_inline struct hop *next_hop(struct packet *pkt, const struct iphdr *ip)
+{
+	__u32 mixed = ip->daddr ^ ip->saddr, index = (mixed ^ mixed >> 8 ^ mixed >> 24) % HOPS;
+	__u32 length = ip_length(pkt->skb, ip);
+	struct hop *hop = bpf_map_lookup_elem(&hops, &index);
+	__u64 tick = bpf_jiffies64();
+
+	if (!hop)
+		return NULL;
+	if (hop->tick == tick && hop->dst == ip->daddr && hop->src == ip->saddr &&
+	    hop->in == pkt->skb->ifindex && hop->tos == ip->tos && length <= hop->longest)
+		return hop;
+	hop->tick = 0;
+	if (!look_up(pkt, hop, ip, length))
+		return NULL;
+	hop->tick = tick;
+	return hop;
+}
+
+static __always_inline void decrement_ttl(struct iphdr *ip)
+{
+	__u32 sum = ip->check + bpf_htons(0x0100);
+
+	ip->check = sum + (sum >= 0xffff);
+	ip->ttl--;
+}
+
+SEC("tc")
+int to_wire(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct packet pkt;
+	struct hop *hop;
+
+	if (!packet_load(&pkt, skb) || (void *)(ip + 1) > (void *)(long)skb->data_end)
+		return TC_ACT_UNSPEC;
+	count_verdict(&pkt, ACCEPT);
+	if (ip->ttl <= 1 || ip->ihl > 5 || skb->pkt_type != PACKET_HOST) {
+		count(&pkt, ip->ttl <= 1 ? HANDED_TTL : ip->ihl > 5 ? HANDED_OPTIONS : HANDED_ROUTE);
+		return TC_ACT_UNSPEC;
+	}
+	hop = next_hop(&pkt, ip);
+	if (!hop)
+		return TC_ACT_UNSPEC;
+	decrement_ttl(ip);
+	__builtin_memcpy(eth, hop->addresses, sizeof(hop->addresses));
+	return hop->way == WAY_PEER ? bpf_redirect_peer(hop->out, 0) : bpf_redirect(hop->out, 0);
+}
+
+SEC("tc")
+int to_stack(struct __sk_buff *skb)
+{
+	struct packet pkt;
+
+	if (packet_load(&pkt, skb))
+		count_verdict(&pkt, ACCEPT);
+	return TC_ACT_UNSPEC;
+}
+
+char LICENSE[] SEC("license") = "GPL";
