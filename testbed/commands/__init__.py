@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""The register of commands: what ``nfcbed --help`` lists, without importing any of them.
+
+A command is a module ``testbed/commands/<name>.py`` (``-`` in the name becomes ``_``) with a
+value ``app``, a :class:`typer.Typer`:
+
+* one function registered with ``@app.command()`` makes a plain command, ``nfcbed <name>``;
+* a function registered with ``@app.callback()`` beside it makes a group,
+  ``nfcbed <name> <subcommand>``.
+
+The function may return an exit code (None means 0) and raises :mod:`testbed.errors` for all that
+can go wrong; the command line turns those into one message. The module is imported only when its
+command runs or shows its own help, so it may import what it likes. To add a command, write
+the module and add one line to :data:`COMMANDS`, in the order in which the help shows them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["COMMANDS", "Command", "Section"]
+
+
+class Section(StrEnum):
+    """Headings of the help, in its order."""
+
+    START = "Start here"
+    EXPERIMENTS = "Experiments"
+    BY_HAND = "Networks and chains by hand"
+    UPKEEP = "Upkeep"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of the help.
+
+    :param name: the word typed after ``nfcbed``.
+    :param section: heading under which it stands.
+    :param summary: one line, no full stop, what it does.
+    :param examples: pairs of a command line and what it is good for.
+    """
+
+    name: str
+    section: Section
+    summary: str
+    examples: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def module(self) -> str:
+        """Module that holds the command."""
+        return f"testbed.commands.{self.name.replace('-', '_')}"
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "doctor",
+        Section.START,
+        "Say what this machine has, what it lacks and how to get it",
+        (("sudo nfcbed doctor", "can this machine run the thesis's experiment?"),),
+    ),
+)
