@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # The one list of distribution packages. They are installed without what they only recommend,
 # so that no daemon (Open vSwitch's, for one) is installed and started.
 APT_PACKAGES := \
-    ca-certificates clang conntrack ethtool gcc iperf3 iproute2 iptables kmod libbpf-dev \
+    ca-certificates clang conntrack ethtool gcc iperf3 iproute2 iptables iputils-ping kmod libbpf-dev \
     libbpf1 libc6-dev linux-libc-dev llvm mininet nftables procps python3 python3-venv \
     tcpdump util-linux
 # Handy when one looks at what is loaded; nothing depends on it.

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from testbed.commands import COMMANDS, Command, Section
 from testbed.errors import NfcbedError
+from testbed.tool_path import tool_path
 
 __all__ = ["EXIT_CODES", "LazyGroup", "main"]
 
@@ -129,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: arguments after the command's name; those of this process if None.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    os.environ["PATH"] = tool_path()
     try:
         code = _run(args)
         sys.stdout.flush()

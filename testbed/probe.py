@@ -28,13 +28,16 @@ from testbed.probe_base import (
     Probe,
     ProbeSpec,
     State,
+    is_privileged,
     mount,
     unshare,
 )
 
-__all__ = ["PROBES", "Probe", "State", "needs_root", "probe", "probe_all"]
+__all__ = ["NEEDS_ROOT", "PROBES", "Probe", "State", "needs_root", "probe", "probe_all"]
 
 PROBES: Mapping[str, ProbeSpec] = {**probe_bpf.PROBES, **probe_net.PROBES}
+
+NEEDS_ROOT = "needs root"  # detail of a probe that was not tried
 
 _TIMEOUT_S = 5.0
 _cache: dict[str, Probe] = {}
@@ -59,7 +62,7 @@ def probe_all(names: Iterable[str] = PROBES) -> dict[str, Probe]:
     isolated = [name for name, spec in new.items() if spec.isolated]
     _cache.update((name, _try(new[name])) for name in plain)
     if needs_root():
-        _cache.update((name, Probe(State.UNKNOWN, "needs root")) for name in isolated)
+        _cache.update((name, Probe(State.UNKNOWN, NEEDS_ROOT)) for name in isolated)
         isolated = []
     while isolated:
         _cache.update(_answers_of_child(isolated))
@@ -69,7 +72,7 @@ def probe_all(names: Iterable[str] = PROBES) -> dict[str, Probe]:
 
 def needs_root() -> bool:
     """Tell whether this process is too weak for the probes that need a namespace."""
-    return os.geteuid() != 0
+    return not is_privileged()
 
 
 def _answers_of_child(names: list[str]) -> dict[str, Probe]:

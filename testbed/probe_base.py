@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 __all__ = [
     "Absent",
@@ -23,6 +24,7 @@ __all__ = [
     "ProbeSpec",
     "State",
     "attribute",
+    "is_privileged",
     "libc_call",
     "mount",
     "netlink_request",
@@ -97,6 +99,16 @@ def libc_call(name: str, *args: object) -> int:
 def unshare(flags: int) -> None:
     """Leave namespaces for new ones (os.unshare comes with Python 3.12 only)."""
     libc_call("unshare", ctypes.c_int(flags))
+
+
+def is_privileged() -> bool:
+    """Tell whether this process is root or holds CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_BPF."""
+    if os.geteuid() == 0:
+        return True
+    needed = 1 << 12 | 1 << 21 | 1 << 39
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.split("CapEff:")[1].split()[0], 16)
+    return effective & needed == needed
 
 
 def mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:

@@ -194,7 +194,7 @@ def _netfilter_link() -> str:
 
 def _redirect_peer() -> str:
     _load(_SCHED_CLS, _set(1, LOOPBACK) + _set(2, 0) + _call(_REDIRECT_PEER) + _EXIT)
-    return "loaded a program that calls it"
+    return "loaded a call"
 
 
 def _fib_lookup() -> str:
@@ -203,7 +203,7 @@ def _fib_lookup() -> str:
     program += _instruction(copy, 2, 10) + _instruction(add, 2, imm=-64)
     program += _set(3, 64) + _set(4, 0) + _call(_FIB_LOOKUP) + _returning(0)
     _load(_SCHED_CLS, program)
-    return "loaded a program that calls it"
+    return "loaded a call"
 
 
 def _tail_call() -> str:
@@ -267,7 +267,7 @@ def _conntrack_kfuncs() -> str:
         missing = _missing_kfuncs()
     if missing:
         raise Absent("not in the kernel's BTF: " + ", ".join(missing))
-    return "look-up, allocate, NAT and insert"
+    return "all four functions"
 
 
 def _missing_kfuncs() -> list[str]:

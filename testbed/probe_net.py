@@ -93,7 +93,7 @@ def _tbf() -> str:
 
 
 def _run_tool(argv: list[str], *, text: str | None = None) -> None:
-    """Run a tool in this namespace; its first line of complaint becomes the answer no."""
+    """Run a tool in this namespace; the first line of its complaint is the answer no."""
     if shutil.which(argv[0]) is None:
         raise CouldNotTell(f"needs {argv[0]}, which is not installed")
     # The legacy iptables would make its lock file in the host's /run.
@@ -103,7 +103,8 @@ def _run_tool(argv: list[str], *, text: str | None = None) -> None:
     )
     if done.returncode != 0:
         complaint = (done.stderr or done.stdout).strip().splitlines()
-        raise Absent(complaint[0] if complaint else f"{argv[0]} ended with {done.returncode}")
+        said = complaint[0].split("Error: ")[-1] if complaint else f"exit code {done.returncode}"
+        raise Absent(f"{argv[0]}: {said}")
 
 
 def _nft_rule(hook: str, rule: str) -> str:
@@ -145,7 +146,7 @@ def _namespaces() -> str:
     _, status = os.waitpid(child, 0)
     if number := os.waitstatus_to_exitcode(status):
         raise OSError(number, os.strerror(number))
-    return "network, mount and process namespaces made"
+    return "made one of each"
 
 
 PROBES = {
