@@ -31,12 +31,14 @@ from testbed.fields import (
     ANY,
     PORT_PROTOCOLS,
     Address,
+    Name,
     OneProtocol,
     Params,
     ParamsField,
     Port,
     Prefix,
     Protocol,
+    Word,
     problem,
     protocol_name,
 )
@@ -64,7 +66,6 @@ MAX_CHAIN_ID = 2**24 - 1
 DEFAULT_PRIORITY = 100
 
 Priority = Annotated[int, Field(strict=True, ge=0, le=65535)]
-Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class Value(BaseModel):
@@ -200,7 +201,7 @@ class NF(Value):
     :ivar params: as its description ``nf.yaml`` says; see :mod:`testbed.nf`.
     """
 
-    name: Annotated[str, Field(strict=True, alias="nf", pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    name: Word = Field(alias="nf")
     priority: Priority = DEFAULT_PRIORITY
     params: ParamsField = Params()
 

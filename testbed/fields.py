@@ -7,11 +7,12 @@ raises ValueError with a message that says what is allowed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, InstanceOf
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf
 from pydantic_core import PydanticCustomError
 
 __all__ = [
@@ -19,12 +20,14 @@ __all__ = [
     "PORT_PROTOCOLS",
     "PROTOCOLS",
     "Address",
+    "Name",
     "OneProtocol",
     "Params",
     "ParamsField",
     "Port",
     "Prefix",
     "Protocol",
+    "Word",
     "parse_address",
     "parse_port",
     "parse_prefix",
@@ -56,8 +59,23 @@ _SHOWN_LENGTH = 60
 
 def shown(value: object) -> str:
     """Give the value as an error message quotes it: on one line, and not too long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
     text = repr(value)
     return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 1] + "…"
+
+
+def _name_parser(what: str, pattern: str) -> AfterValidator:
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {what}, got {shown(value)}")
+        return value
+
+    return AfterValidator(parse)
 
 
 def problem(message: str, *, at: Iterable[str | int] = ()) -> PydanticCustomError:
@@ -157,6 +175,19 @@ Address = Annotated[IPv4Address, BeforeValidator(parse_address)]
 Prefix = Annotated[IPv4Network, BeforeValidator(parse_prefix)]
 Port = Annotated[int | None, BeforeValidator(parse_port)]
 Protocol = Annotated[int | None, BeforeValidator(parse_protocol)]
+Name = Annotated[
+    str,
+    Field(strict=True),
+    _name_parser(
+        "1 to 64 letters, digits, dots, hyphens or underscores, not beginning with a mark",
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+    ),
+]
+Word = Annotated[
+    str,
+    Field(strict=True),
+    _name_parser("1 to 32 small letters, digits or underscores", r"[a-z][a-z0-9_]{0,31}"),
+]
 OneProtocol = Annotated[int, BeforeValidator(_parse_one_protocol)]
 
 
