@@ -37,6 +37,10 @@ TESTBED_SOURCES := $(wildcard testbed/bpf/*.bpf.c)
 OBJECTS := $(foreach s,$(NF_SOURCES),build/nfs/$(notdir $(s:.c=.o))) \
     $(foreach s,$(TESTBED_SOURCES),build/testbed/$(notdir $(s:.c=.o)))
 
+# Folders that hold Python, as mypy refuses one that holds none.
+TYPED = $(sort $(dir $(wildcard testbed/*.py topologies/*.py experiments/*.py plots/*.py \
+    tests/*.py tests/*/*.py)))
+
 RESULTS ?= results/fig7_2
 PYTEST_ARGS ?=
 
@@ -61,7 +65,7 @@ test: deps ## set up, build, check the style and run every test
 
 lint: ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy $(TYPED)
 
 unit: ## the tests that need no root
 	$(VENV)/bin/pytest tests/unit $(PYTEST_ARGS)
@@ -92,10 +96,12 @@ apt:
 	$(call need_root,make deps installs packages); \
 	echo "nfcbed: installing with apt-get:$$missing"; \
 	export DEBIAN_FRONTEND=noninteractive; \
-	apt-get update -qq; \
-	apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	install() { apt-get install -qq -y --no-install-recommends "$$@"; }; \
+	log=$$(mktemp); trap "rm -f $$log" EXIT; \
+	{ apt-get update -qq && install $$missing; } > $$log 2>&1 || \
+	    { tail -n 20 $$log >&2; echo 'nfcbed: apt-get failed' >&2; exit 1; }; \
 	for package in $(APT_OPTIONAL); do \
-	    apt-get install -qq -y --no-install-recommends $$package >/dev/null 2>&1 || \
+	    install $$package > $$log 2>&1 || \
 	        echo "nfcbed: no package $$package here; it is optional"; \
 	done
 
