@@ -24,7 +24,7 @@ from typing import Any
 
 from testbed.doctor_needs import FEATURES, TOOLS, Feature, Tool
 from testbed.paths import ROOT
-from testbed.probe import NEEDS_ROOT, State, needs_root, probe, probe_all
+from testbed.probe import State, needs_root, probe, probe_all
 from testbed.tool_path import tool_path
 
 __all__ = ["KEYS", "Presence", "Report", "Row", "check", "examine"]
@@ -139,7 +139,7 @@ def _tc_ingress() -> Row:
         presence, detail = Presence.PRESENT, f"{present[0].title}"
     else:
         presence = Presence.UNKNOWN if unknown else Presence.MISSING
-        detail = NEEDS_ROOT if unknown else "neither tcx nor clsact"
+        detail = rows[0].detail if unknown else "neither tcx nor clsact"
     return Row(
         "tc_ingress",
         rows[0].group,

@@ -10,6 +10,7 @@ loaded for it, as it would for the run itself.)
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -60,7 +61,7 @@ def probe_all(names: Iterable[str] = PROBES) -> dict[str, Probe]:
     new = {name: spec for name, spec in wanted.items() if name not in _cache}
     plain = [name for name, spec in new.items() if not spec.isolated]
     isolated = [name for name, spec in new.items() if spec.isolated]
-    _cache.update((name, _try(new[name])) for name in plain)
+    _cache.update((name, _try(name, new[name])) for name in plain)
     if needs_root():
         _cache.update((name, Probe(State.UNKNOWN, NEEDS_ROOT)) for name in isolated)
         isolated = []
@@ -125,20 +126,16 @@ def _child(names: list[str], write_end: int) -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
     for name in names:
-        answer = _try(PROBES[name])
+        answer = _try(name, PROBES[name])
         line = json.dumps([name, answer.state, answer.detail]) + "\n"
         os.write(write_end, line.encode())
 
 
-def _try(spec: ProbeSpec) -> Probe:
+def _try(name: str, spec: ProbeSpec) -> Probe:
     """Run one probe and turn its end into an answer."""
-    if spec.isolated:
-        try:
-            unshare(CLONE_NEWNET | CLONE_NEWNS)
-            mount("none", "/", None, MS_REC | MS_PRIVATE)
-        except OSError as error:
-            return Probe(State.UNKNOWN, f"cannot make a namespace to try it in: {error.strerror}")
     try:
+        if spec.isolated:
+            _isolate(name)
         return Probe(State.YES, spec.run())
     except Absent as absent:
         return Probe(State.NO, str(absent))
@@ -146,3 +143,19 @@ def _try(spec: ProbeSpec) -> Probe:
         return Probe(State.UNKNOWN, str(reason))
     except OSError as error:
         return Probe(State.NO, error.strerror or str(error))
+
+
+def _isolate(name: str) -> None:
+    """Go into namespaces of this probe's own, from which nothing gets out.
+
+    That it cannot be done is an answer to one probe only, the one that asks for namespaces.
+    """
+    try:
+        unshare(CLONE_NEWNET | CLONE_NEWNS)
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+    except OSError as error:
+        if name != "namespaces":
+            raise CouldNotTell("no namespace to try it in") from error
+        if error.errno == errno.EINVAL:
+            raise Absent("/ is no mount point, as in a chroot: bind it to itself") from error
+        raise

@@ -51,7 +51,7 @@ def doctor(
 
 
 def _table(rows: tuple[Row, ...]) -> Iterable[str]:
-    """One line a thing; where it is not there, one more that says how to get it."""
+    """Give one line a thing; where it is missing, one more that says how to get it."""
     titles = max(len(row.title) for row in rows)
     details = min(max(len(_seen(row)) for row in rows), _DETAIL_WIDTH)
     for group, members in groupby(rows, key=lambda row: row.group):
@@ -61,7 +61,7 @@ def _table(rows: tuple[Row, ...]) -> Iterable[str]:
             need = "required" if row.required else "optional"
             line = f"{row.title:<{titles}}  {need}  {_seen(row):<{details}}  for {row.needed_for}"
             yield f"  {typer.style(mark, fg=colour)} {line}"
-            if row.presence is not Presence.PRESENT and row.detail != NEEDS_ROOT:
+            if row.presence is Presence.MISSING:
                 yield f"    {' ' * titles}  → {row.get}"
 
 

@@ -188,6 +188,24 @@ def test_a_probe_that_hangs_or_dies_takes_no_other_with_it(
 
 
 @NEEDS_ROOT
+def test_without_namespaces_only_their_own_probe_says_no(
+    monkeypatch: pytest.MonkeyPatch, probes: Callable[[Mapping[str, ProbeSpec]], None]
+) -> None:
+    """Where no namespace can be made, namespaces are missing and the rest cannot be told."""
+
+    def refuse(flags: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    names = ("namespaces", "veth")
+    probes({name: PROBES[name] for name in names})
+    monkeypatch.setattr(probe_module, "unshare", refuse)
+    assert probe_all(names) == {
+        "namespaces": Probe(State.NO, "Operation not permitted"),
+        "veth": Probe(State.UNKNOWN, "no namespace to try it in"),
+    }
+
+
+@NEEDS_ROOT
 @pytest.mark.parametrize(
     ("name", "target", "value"),
     [
