@@ -2,16 +2,18 @@
 /* DNAT (thesis 6.1.5): sends connections to another destination and their replies back.
  *
  * The first packet of a connection looks a row of `rules` up; what it finds is kept per
- * connection, so that later packets need no look-up and replies are recognised. State is kept in
- * one of two places, by `use_conntrack`: a bounded table of this instance (dnat_table.h) or the
- * kernel's connection tracking (dnat_conntrack.h). Both answer one question: what does this
+ * connection, so that later packets need no look-up and replies are recognised. What is kept
+ * stands in one of two places, by `use_conntrack`: the flow's state in this instance (below) or
+ * the kernel's connection tracking (dnat_conntrack.h). Both answer one question: what does this
  * 5-tuple become?
  */
 #ifndef NF_DNAT_H
 #define NF_DNAT_H
 
+#include "flow.h"
+#include "icmp_quote.h"
 #include "rewrite_tc.h"
-#include "aging.h"
+#include "state.h"
 
 #define DNAT_RULES 256
 
@@ -19,7 +21,7 @@ const volatile __u32 n_rules = 0;
 const volatile __u32 use_conntrack = 0;
 const volatile __u64 unreplied_ns = 30000000000ULL;
 const volatile __u64 replied_ns = 120000000000ULL;
-const volatile __u64 tcp_idle_ns = 7200000000000ULL;
+const volatile __u64 tcp_idle_ns = 7440000000000ULL;
 
 enum dnat_reason { DNAT_NO_STATE, DNAT_CLASH, DNAT_FRAGMENT, DNAT_MALFORMED };
 enum dnat_counter { DNAT_CREATED, DNAT_UNTRANSLATED, DNAT_REPLIES, DNAT_ERRORS };
@@ -37,10 +39,23 @@ struct dnat_rule {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, DNAT_RULES);
+	__uint(max_entries, 1); /* set when loaded */
 	__type(key, __u32);
 	__type(value, struct dnat_rule);
 } rules SEC(".maps");
+
+enum dnat_phase { DNAT_NEW, DNAT_TRANSLATED, DNAT_LEFT };
+
+/* One connection. Written by its first packet. Network byte order. */
+struct dnat_state {
+	__u32 generation;
+	__be32 to;
+	__be32 from; /* the destination that the client knows */
+	__be16 to_port;
+	__be16 from_port;
+	__u32 phase; /* enum dnat_phase */
+};
+FLOW_STATE(struct dnat_state);
 
 /* What a 5-tuple becomes. */
 struct dnat_change {
@@ -67,75 +82,91 @@ static __always_inline const struct dnat_rule *dnat_rule_for(const struct flow_k
 	return NULL;
 }
 
-/* The 5-tuple of the packets that come back over a connection sent to addr:port. */
-static __always_inline struct flow_key dnat_reply_of(const struct flow_key *flow, __be32 addr,
-						     __be16 port)
-{
-	return (struct flow_key){
-		.src = addr,
-		.dst = flow->src,
-		.sport = port,
-		.dport = flow->sport,
-		.proto = flow->proto,
-	};
-}
-
-#include "dnat_table.h"
 #include "dnat_conntrack.h"
 
-/* The state of a known connection, in either direction. */
-static __always_inline bool dnat_find(struct packet *pkt, const struct flow_key *flow,
-				      struct dnat_change *change)
-{
-	return use_conntrack ? dnat_conntrack_find(pkt, flow, change) :
-			       dnat_table_find(pkt, flow, change);
-}
-
-static __always_inline enum dnat_result dnat_create(struct packet *pkt,
-						    const struct flow_key *flow,
+/* What the first packet's 5-tuple becomes, entered so that replies are known. */
+static __always_inline enum dnat_result dnat_create(struct packet *pkt, const struct flow_key *flow,
 						    struct dnat_change *change)
 {
 	const struct dnat_rule *rule = dnat_rule_for(flow);
+	enum dnat_result result = DNAT_FOUND;
+	struct flow_key translated, reply;
 
 	if (!rule)
 		return DNAT_NONE;
 	change->end = DESTINATION;
 	change->addr = rule->to;
 	change->port = rule->to_port ? rule->to_port : flow->dport;
-	return use_conntrack ? dnat_conntrack_create(pkt, flow, change) :
-			       dnat_table_create(pkt, flow, change);
+	if (use_conntrack)
+		result = dnat_conntrack_create(pkt, flow, change);
+	if (result != DNAT_FOUND)
+		return result;
+	translated = *flow;
+	translated.dst = change->addr;
+	translated.dport = change->port;
+	reply = reversed(&translated);
+	switch (flow_add_reply(flow, &reply)) {
+	case FLOW_LINKED:
+		return DNAT_FOUND;
+	case FLOW_CLASH:
+		return DNAT_REFUSED_CLASH;
+	default:
+		return DNAT_REFUSED_FULL;
+	}
 }
 
-static __always_inline enum verdict dnat_apply(struct packet *pkt, const struct dnat_change *change)
+/* Answers for both directions; which one it is shows the 5-tuple itself. */
+static __always_inline bool dnat_known(const struct dnat_state *state, const struct flow_key *flow,
+				       struct dnat_change *change)
+{
+	if (state->phase != DNAT_TRANSLATED)
+		return false;
+	if (flow->dst == state->from && flow->dport == state->from_port) {
+		change->end = DESTINATION;
+		change->addr = state->to;
+		change->port = state->to_port;
+		return true;
+	}
+	change->end = SOURCE;
+	change->addr = state->from;
+	change->port = state->from_port;
+	return flow->src == state->to && flow->sport == state->to_port;
+}
+
+static __always_inline bool dnat_find(struct packet *pkt, const struct dnat_state *state,
+				      const struct flow_key *flow, struct dnat_change *change)
+{
+	return use_conntrack ? dnat_conntrack_find(pkt, flow, change) :
+			       dnat_known(state, flow, change);
+}
+
+static __always_inline void dnat_remember(struct dnat_state *state, const struct flow_key *flow,
+					  const struct dnat_change *change)
+{
+	state->to = change->addr;
+	state->to_port = change->port;
+	state->from = flow->dst;
+	state->from_port = flow->dport;
+	state->phase = DNAT_TRANSLATED;
+}
+
+static __always_inline enum verdict dnat_put(struct packet *pkt, const struct dnat_change *change)
 {
 	bool done = change->end == SOURCE ?
 			    packet_set_end(pkt, SOURCE, change->addr, change->port) :
 			    packet_set_end(pkt, DESTINATION, change->addr, change->port);
 
-	if (change->end == SOURCE)
-		count(pkt, DNAT_REPLIES);
 	return done ? ACCEPT : drop(pkt, DNAT_MALFORMED);
 }
 
-#include "dnat_icmp.h"
-
-static __always_inline enum verdict dnat(struct packet *pkt)
+static __always_inline enum verdict dnat_first(struct packet *pkt, struct dnat_state *state,
+					       const struct flow_key *flow)
 {
-	const struct flow_key flow = flow_of(pkt->key);
 	struct dnat_change change = {};
 
-	if (!transport_header(flow.proto)) {
-		count(pkt, DNAT_UNTRANSLATED);
-		return ACCEPT;
-	}
-	if (pkt->key.flags & PACKET_FRAGMENT)
-		return drop(pkt, DNAT_FRAGMENT);
-	if (pkt->key.flags & PACKET_NO_PORTS)
-		return drop(pkt, DNAT_MALFORMED);
-	if (dnat_find(pkt, &flow, &change))
-		return dnat_apply(pkt, &change);
-	switch (dnat_create(pkt, &flow, &change)) {
+	switch (dnat_create(pkt, flow, &change)) {
 	case DNAT_NONE:
+		state->phase = DNAT_LEFT;
 		count(pkt, DNAT_UNTRANSLATED);
 		return ACCEPT;
 	case DNAT_REFUSED_FULL:
@@ -143,27 +174,58 @@ static __always_inline enum verdict dnat(struct packet *pkt)
 	case DNAT_REFUSED_CLASH:
 		return drop(pkt, DNAT_CLASH);
 	default:
+		dnat_remember(state, flow, &change);
 		count(pkt, DNAT_CREATED);
-		return dnat_apply(pkt, &change);
+		return dnat_put(pkt, &change);
 	}
 }
 
-/* A packet that no rule matched: the way back of a connection of ours, or an ICMP error about
- * one of its packets? */
-static __always_inline enum reply dnat_reply(struct packet *pkt)
+static __always_inline enum verdict dnat(struct packet *pkt)
 {
-	const struct flow_key flow = flow_of(pkt->key);
+	const struct flow_key flow = flow_of(&pkt->key);
 	struct dnat_change change = {};
+	struct dnat_state *state;
+	bool fresh;
 
-	if (pkt->key.flags & PACKET_FRAGMENT)
-		return REPLY_NOT_MINE;
+	if (!transport_header(flow.proto)) {
+		count(pkt, DNAT_UNTRANSLATED);
+		return ACCEPT;
+	}
+	if (pkt->key.info & PACKET_FRAGMENT)
+		return drop(pkt, DNAT_FRAGMENT);
+	if (pkt->key.info & PACKET_NO_PORTS)
+		return drop(pkt, DNAT_MALFORMED);
+	state = flow_state(pkt, &fresh);
+	if (!state)
+		return drop(pkt, DNAT_NO_STATE);
+	if (state->phase == DNAT_LEFT) {
+		count(pkt, DNAT_UNTRANSLATED);
+		return ACCEPT;
+	}
+	if (dnat_find(pkt, state, &flow, &change))
+		return dnat_put(pkt, &change);
+	return dnat_first(pkt, state, &flow);
+}
+
+#include "dnat_icmp.h"
+
+/* The way back of a flow of ours, or an ICMP error about one of its packets. */
+static __always_inline enum verdict dnat_reply(struct packet *pkt)
+{
+	const struct flow_key flow = flow_of(&pkt->key);
+	struct dnat_change change = {};
+	struct dnat_state *state;
+	bool fresh;
+
+	state = flow_state(pkt, &fresh);
+	if (!state)
+		return drop(pkt, DNAT_NO_STATE);
 	if (flow.proto == IPPROTO_ICMP)
-		return dnat_icmp_error(pkt);
-	if (!transport_header(flow.proto) || pkt->key.flags & PACKET_NO_PORTS)
-		return REPLY_NOT_MINE;
-	if (!dnat_find(pkt, &flow, &change) || change.end != SOURCE)
-		return REPLY_NOT_MINE;
-	return dnat_apply(pkt, &change) == ACCEPT ? REPLY_TRANSLATED : REPLY_DROP;
+		return dnat_icmp_error(pkt, state);
+	if (!dnat_find(pkt, state, &flow, &change))
+		return drop(pkt, DNAT_NO_STATE);
+	count(pkt, DNAT_REPLIES);
+	return dnat_put(pkt, &change);
 }
 
 #endif

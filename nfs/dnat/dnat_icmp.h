@@ -6,52 +6,7 @@
 #ifndef NF_DNAT_ICMP_H
 #define NF_DNAT_ICMP_H
 
-#define ICMP_HEADER 8
 #define ICMP_CHECKSUM 2
-#define QUOTED_L4 8 /* what every error quotes of the transport header (RFC 792) */
-
-struct icmp_start {
-	__u8 type;
-	__u8 code;
-	__sum16 checksum;
-	__u32 rest;
-};
-
-/* Where things stand in the error, in bytes from the start of the frame. */
-struct quoted {
-	__u32 icmp;
-	__u32 ip;
-	__u32 l4;
-	struct flow_key flow;
-};
-
-static __always_inline bool icmp_is_error(__u8 type)
-{
-	return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
-}
-
-static __always_inline bool quoted_load(struct packet *pkt, struct quoted *quoted)
-{
-	struct __sk_buff *skb = pkt->skb;
-	struct icmp_start icmp;
-	struct iphdr ip;
-	__be16 ports[2];
-
-	quoted->icmp = l4_offset(&pkt->key);
-	quoted->ip = quoted->icmp + ICMP_HEADER;
-	if (bpf_skb_load_bytes(skb, quoted->icmp, &icmp, sizeof(icmp)) ||
-	    !icmp_is_error(icmp.type) || bpf_skb_load_bytes(skb, quoted->ip, &ip, sizeof(ip)) ||
-	    ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(0x1fff) ||
-	    !transport_header(ip.protocol))
-		return false;
-	quoted->l4 = quoted->ip + ip.ihl * 4;
-	if (skb->len < quoted->l4 + QUOTED_L4 ||
-	    bpf_skb_load_bytes(skb, quoted->l4, ports, sizeof(ports)))
-		return false;
-	quoted->flow = (struct flow_key){ .src = ip.saddr, .dst = ip.daddr, .sport = ports[0],
-					  .dport = ports[1], .proto = ip.protocol };
-	return true;
-}
 
 /* Write a 16-bit field of the quoted packet and keep the ICMP checksum, which covers it. */
 static __always_inline void quoted_write2(struct __sk_buff *skb, const struct quoted *quoted,
@@ -109,19 +64,20 @@ static __always_inline void quoted_set_end(struct __sk_buff *skb, const struct q
 	quoted_write2(skb, quoted, quoted->l4 + (end == SOURCE ? 0 : 2), old_port, port);
 }
 
-static __always_inline enum reply dnat_icmp_error(struct packet *pkt)
+static __always_inline enum verdict dnat_icmp_error(struct packet *pkt,
+						    const struct dnat_state *state)
 {
 	struct dnat_change change = {};
 	struct quoted quoted = {};
 	struct flow_key way_back;
 	__be32 old;
 
-	if (!quoted_load(pkt, &quoted))
-		return REPLY_NOT_MINE;
+	if (!quoted_load(pkt->skb, &pkt->key, &quoted))
+		return drop(pkt, DNAT_MALFORMED);
 	/* The quoted packet went one way, the error comes the other: ask for that direction. */
-	way_back = dnat_reply_of(&quoted.flow, quoted.flow.dst, quoted.flow.dport);
-	if (!dnat_find(pkt, &way_back, &change))
-		return REPLY_NOT_MINE;
+	way_back = reversed(&quoted.flow);
+	if (!dnat_find(pkt, state, &way_back, &change))
+		return drop(pkt, DNAT_NO_STATE);
 	count(pkt, DNAT_ERRORS);
 	if (change.end == SOURCE) {
 		/* About a packet that we sent on: its sender knows our first address. */
@@ -133,9 +89,9 @@ static __always_inline enum reply dnat_icmp_error(struct packet *pkt)
 		pkt->key.dst = change.addr;
 	}
 	if (!rewrite_address(pkt->skb, change.end, change.addr, &old))
-		return REPLY_DROP;
+		return drop(pkt, DNAT_MALFORMED);
 	key_store(pkt->skb, &pkt->key);
-	return REPLY_TRANSLATED;
+	return ACCEPT;
 }
 
 #endif

@@ -14,6 +14,7 @@
 struct packet {
 	struct __sk_buff *skb;
 	struct flow_key key;
+	__u32 flow; /* its number; 0: none */
 	__u32 packets; /* on the wire */
 	__u32 bytes; /* IP bytes on the wire, all packets together */
 	__u32 reason; /* why DROP: index into drop_reasons */
@@ -25,6 +26,7 @@ static __always_inline bool packet_load(struct packet *pkt, struct __sk_buff *sk
 	pkt->skb = skb;
 	pkt->reason = 0;
 	key_load(skb, &pkt->key);
+	pkt->flow = skb->cb[4];
 	wire_size(skb, &pkt->key, &pkt->packets, &pkt->bytes);
 	pkt->counters = nf_counters();
 	return pkt->counters;
@@ -73,17 +75,8 @@ static __always_inline void count_verdict(struct packet *pkt, enum verdict verdi
 /* Slot of this instance's `next` pointer. */
 const volatile __u32 next_slot = 0;
 
-/* Packets that match no rule may be the way back of a translated connection: the classifier asks
- * the node's translating NFs one after the other, along a list of its own. Its end is an empty
- * slot: nobody knows the packet, and it goes on untouched. */
-const volatile __u32 reply_next_slot = 0; /* this instance's pointer in that list */
-const volatile __u32 reply_done_slot = 0; /* where a packet of ours goes: the last step of the chain */
-
-enum reply {
-	REPLY_NOT_MINE,
-	REPLY_TRANSLATED,
-	REPLY_DROP, /* ours, but it cannot be translated: packet.reason says why */
-};
+/* Where a packet goes that this NF translated on its way back: the last step of the chain. */
+const volatile __u32 reply_next_slot = 0;
 
 #define NF_STAGE(logic)                                                                            \
 	SEC("tc")                                                                                  \
@@ -101,6 +94,7 @@ enum reply {
 	}                                                                                          \
 	char LICENSE[] SEC("license") = "GPL"
 
+/* For NFs that translate: gets the replies, and the ICMP errors, of the flows it translated. */
 #define NF_REPLY(logic)                                                                            \
 	SEC("tc")                                                                                  \
 	int nf_reply(struct __sk_buff *skb)                                                        \
@@ -108,16 +102,11 @@ enum reply {
 		struct packet pkt;                                                                 \
                                                                                                    \
 		packet_load(&pkt, skb);                                                            \
-		switch (logic(&pkt)) {                                                             \
-		case REPLY_NOT_MINE:                                                               \
-			bpf_tail_call(skb, &slots, reply_next_slot);                               \
-			return TC_ACT_OK;                                                          \
-		case REPLY_DROP:                                                                   \
+		if (logic(&pkt) == DROP) {                                                         \
 			count_drop(&pkt);                                                          \
 			return TC_ACT_SHOT;                                                        \
-		default:                                                                           \
-			return follow(&pkt, reply_done_slot);                                      \
 		}                                                                                  \
+		return follow(&pkt, reply_next_slot);                                              \
 	}
 
 #endif

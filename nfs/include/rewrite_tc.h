@@ -25,14 +25,6 @@ static __always_inline void checksum_replace4(__sum16 *sum, __be32 from, __be32 
 	*sum = ~s;
 }
 
-/* Length of the transport header that a rewrite needs, 0 for protocols that have no ports. */
-static __always_inline __u32 transport_header(__u8 proto)
-{
-	return proto == IPPROTO_UDP ? sizeof(struct udphdr) :
-	       proto == IPPROTO_TCP ? sizeof(struct tcphdr) :
-				      0;
-}
-
 static __always_inline __u32 transport_checksum(__u8 proto)
 {
 	return proto == IPPROTO_UDP ? offsetof(struct udphdr, check) :

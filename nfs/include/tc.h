@@ -18,39 +18,41 @@ struct {
 	__type(value, __u32);
 } slots SEC(".maps");
 
-/* skb->cb[0..3] is the flow_key. */
+/* skb->cb[0..3] is the flow_key, cb[4] the flow's number (0: none). */
 static __always_inline void key_store(struct __sk_buff *skb, const struct flow_key *key)
 {
-	skb->cb[0] = key->src;
-	skb->cb[1] = key->dst;
-	skb->cb[2] = (__u32)key->sport | (__u32)key->dport << 16;
-	skb->cb[3] = key->proto | key->flags << 8 | key->header_words << 16;
+	skb->cb[0] = key->words[0];
+	skb->cb[1] = key->words[1];
+	skb->cb[2] = key->words[2];
+	skb->cb[3] = key->words[3];
 }
 
 static __always_inline void key_load(struct __sk_buff *skb, struct flow_key *key)
 {
-	__u32 ports = skb->cb[2], rest = skb->cb[3];
-
-	key->src = skb->cb[0];
-	key->dst = skb->cb[1];
-	key->sport = ports;
-	key->dport = ports >> 16;
-	key->proto = rest;
-	key->flags = rest >> 8;
-	key->header_words = rest >> 16;
-	key->zero = 0;
+	key->words[0] = skb->cb[0];
+	key->words[1] = skb->cb[1];
+	key->words[2] = skb->cb[2];
+	key->words[3] = skb->cb[3];
 }
 
 static __always_inline __u32 l4_offset(const struct flow_key *key)
 {
-	return L3_OFFSET + (key->header_words & 15) * 4;
+	return L3_OFFSET + (key->info & PACKET_HEADER_WORDS) * 4;
+}
+
+/* Length of the transport header that a rewrite needs, 0 for protocols that are not translated. */
+static __always_inline __u32 transport_header(__u8 proto)
+{
+	return proto == IPPROTO_UDP ? sizeof(struct udphdr) :
+	       proto == IPPROTO_TCP ? sizeof(struct tcphdr) :
+				      0;
 }
 
 /* What the wire carries: a GSO packet becomes gso_segs packets, each with its own headers. */
 static __always_inline void wire_size(struct __sk_buff *skb, const struct flow_key *key,
 				      __u32 *packets, __u32 *bytes)
 {
-	__u32 headers = (key->header_words & 15) * 4;
+	__u32 headers = (key->info & PACKET_HEADER_WORDS) * 4;
 	__u32 segments = skb->gso_segs;
 
 	*packets = 1;

@@ -2,47 +2,46 @@
 /* The program at the chaining point: finds the first flow rule that a packet matches and takes
  * the packet to that rule's chain.
  *
- * Look-up is tuple space search: the rules are grouped by mask (which fields and prefix lengths
- * they name); one hash look-up per mask, the masks in the order of their first rule, so that the
- * search stops at the first mask that cannot hold a better rule.
+ * A packet of a flow that is known already (flow.h) goes by one look-up. Otherwise the rules are
+ * searched by tuple space search: they are grouped by mask (which fields and prefix lengths they
+ * name); one hash look-up per mask, the masks in the order of their first rule, so that the search
+ * stops at the first mask that cannot hold a better rule.
  *
  * Left alone (TC_ACT_UNSPEC: on to whatever else is attached, then the kernel): everything that
  * the kernel's PRE_ROUTING hook would not see as IPv4 for this interface either - other
  * protocols, frames for another host, tagged frames of a VLAN, broken IPv4 headers.
  */
 #include <linux/if_packet.h>
+#include "icmp_quote.h"
+#include "sweep.h"
 #include "tc.h"
 
 #define MAX_MASKS 64
 #define MAX_HEADS 16
 #define IP_MF 0x2000
-#define IP_OFFSET 0x1fff
 #define VLAN_ID 0x0fff
 #define WANTED_HEADERS (L3_OFFSET + sizeof(struct iphdr) + sizeof(struct tcphdr))
 #define MOST_HEADERS (WANTED_HEADERS + 40)
 
-/* Which part of the 5-tuple a group of rules names. Network byte order. */
+/* Which part of the 5-tuple a group of rules names: the bits of the key that count. */
 struct rule_mask {
-	__be32 src;
-	__be32 dst;
-	__be16 sport;
-	__be16 dport;
-	__u32 proto;
+	struct flow_key bits;
 	__u32 first_order; /* the smallest order of its rules */
 };
 
 const volatile struct rule_mask masks[MAX_MASKS];
 const volatile __u32 n_masks = 0;
-/* Head slots of the first MAX_HEADS chains: constants, so that the jump to them is direct. */
+/* Head slots of the first MAX_HEADS ways: constants, so that the jump to them is direct. */
 const volatile __u32 heads[MAX_HEADS];
 const volatile __u32 n_heads = 0;
-const volatile __u32 reply_slot = 0; /* head of the list of translating NFs; 0: there are none */
+const volatile __u32 tracks = 0; /* a chain of the node keeps state per flow */
 const volatile __u32 n_rules = 0;
 
-/* The masked 5-tuple; in `zero` stands the index of the mask. Written by user space. */
+/* The key is the masked 5-tuple with the mask's index in `info`. Written by user space. */
 struct rule {
 	__u32 order; /* position in first-match order */
 	__u32 head; /* slot of the chain's first program */
+	__u32 tracks; /* the chain keeps state per flow */
 };
 
 struct {
@@ -53,14 +52,20 @@ struct {
 	__type(value, struct rule);
 } rules SEC(".maps");
 
-/* By order; then one for IPv4 that no rule matched, one for what is left alone, one for packets
- * whose chain had no first program. Written by this program, read by user space. */
+/* By order, then the specials. Written by this program, read by user space. */
 struct rule_counters {
 	__u64 packets; /* on the wire */
 	__u64 bytes; /* IP bytes on the wire */
 };
 
-enum special { UNMATCHED, LEFT_ALONE, MISSED };
+enum special {
+	UNMATCHED, /* IPv4 that no rule matched: accepted, untouched */
+	LEFT_ALONE, /* not IPv4 for this interface */
+	REPLIES, /* the way back of translated flows, and ICMP errors about them */
+	TABLE_FULL, /* matched, but the flow got no number */
+	MISSED, /* the way had no first program: dropped */
+	SPECIALS,
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -120,70 +125,128 @@ static __always_inline bool header_sound(struct __sk_buff *skb, struct iphdr *ip
 	       total <= skb->len - L3_OFFSET && checksum_right(ip, end);
 }
 
+static __always_inline __u32 key_rest(const struct iphdr *ip, __u8 flags)
+{
+	union {
+		__u8 bytes[4];
+		__u32 word;
+	} rest = { .bytes = { ip->protocol, flags | ip->ihl, 0, 0 } };
+
+	return rest.word;
+}
+
 static __always_inline bool parse(struct __sk_buff *skb, struct flow_key *key)
 {
 	struct iphdr *ip = (void *)(long)skb->data + L3_OFFSET;
 	void *end = (void *)(long)skb->data_end;
-	__be16 *ports;
+	__u32 *ports; /* both */
 
 	if ((void *)(ip + 1) > end || !header_sound(skb, ip, end))
 		return false;
-	key->src = ip->saddr;
-	key->dst = ip->daddr;
-	key->sport = 0;
-	key->dport = 0;
-	key->proto = ip->protocol;
-	key->flags = PACKET_NO_PORTS;
-	key->header_words = ip->ihl;
-	key->zero = 0;
+	key->words[0] = ip->saddr;
+	key->words[1] = ip->daddr;
+	key->words[2] = 0;
 	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) {
-		key->flags |= PACKET_FRAGMENT;
+		key->words[3] = key_rest(ip, PACKET_NO_PORTS | PACKET_FRAGMENT);
 		return true;
 	}
 	ports = (void *)ip + ip->ihl * 4;
-	if (!has_ports(ip->protocol) || (void *)(ports + 2) > end ||
-	    bpf_ntohs(ip->tot_len) < ip->ihl * 4 + 4)
+	key->words[3] = key_rest(ip, PACKET_NO_PORTS);
+	if (!has_ports(ip->protocol) || (void *)(ports + 1) > end ||
+	    bpf_ntohs(ip->tot_len) < ip->ihl * 4 + sizeof(*ports))
 		return true;
-	key->sport = ports[0];
-	key->dport = ports[1];
-	key->flags = 0;
+	key->words[2] = *ports;
+	key->words[3] = key_rest(ip, 0);
 	return true;
 }
 
-/* The best rule of one mask, if it is better than the best so far. */
-static __always_inline void search_mask(const struct flow_key *flow, __u32 i, bool ports,
-					__u32 *order, __u32 *head)
+static __always_inline __u32 mask_index(__u32 i)
 {
-	const volatile struct rule_mask *mask = &masks[i];
-	struct flow_key masked = {};
-	struct rule *rule;
-
-	if (!ports && (mask->sport || mask->dport))
-		return;
-	masked.src = flow->src & mask->src;
-	masked.dst = flow->dst & mask->dst;
-	masked.sport = flow->sport & mask->sport;
-	masked.dport = flow->dport & mask->dport;
-	masked.proto = flow->proto & mask->proto;
-	masked.zero = i;
-	rule = bpf_map_lookup_elem(&rules, &masked);
-	if (rule && rule->order < *order) {
-		*order = rule->order;
-		*head = rule->head;
-	}
+	return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? i << 8 : i << 16;
 }
 
-static __always_inline __u32 search(const struct flow_key *key, __u32 *head)
+/* The best rule of one mask, if it is better than the best so far. */
+static __always_inline struct rule *search_mask(const struct flow_key *key, __u32 i,
+						struct rule *best)
 {
-	bool ports = !(key->flags & PACKET_NO_PORTS);
-	__u32 order = n_rules, i;
+	const volatile struct rule_mask *mask = &masks[i];
+	struct flow_key masked;
+	struct rule *rule;
+
+	if (key->info & PACKET_NO_PORTS && mask->bits.words[2])
+		return best;
+	masked.words[0] = key->words[0] & mask->bits.words[0];
+	masked.words[1] = key->words[1] & mask->bits.words[1];
+	masked.words[2] = key->words[2] & mask->bits.words[2];
+	masked.words[3] = (key->words[3] & mask->bits.words[3]) | mask_index(i);
+	rule = bpf_map_lookup_elem(&rules, &masked);
+	return rule && (!best || rule->order < best->order) ? rule : best;
+}
+
+static __always_inline struct rule *search(const struct flow_key *key)
+{
+	struct rule *best = NULL;
+	__u32 i;
 
 	for (i = 0; i < n_masks && i < MAX_MASKS; i++) {
-		if (order < masks[i].first_order)
+		if (best && best->order < masks[i].first_order)
 			break;
-		search_mask(key, i, ports, &order, head);
+		best = search_mask(key, i, best);
 	}
-	return order;
+	return best;
+}
+
+/* A new flow, or one that an earlier policy knew. Returns NULL where the table is full. */
+static __always_inline struct flow *flow_enter(const struct flow_key *key, const struct rule *rule)
+{
+	struct flow fresh = { .order = rule->order, .head = rule->head, .policy = policy };
+	struct flow *known = bpf_map_lookup_elem(&flows, key);
+	struct number number;
+
+	if (known) {
+		known->order = rule->order;
+		known->head = rule->head;
+		known->policy = policy;
+		return known;
+	}
+	if (bpf_map_pop_elem(&numbers, &number))
+		return NULL;
+	fresh.number = number.number;
+	fresh.generation = number.generation;
+	if (bpf_map_update_elem(&flows, key, &fresh, BPF_NOEXIST))
+		bpf_map_push_elem(&numbers, &number, 0); /* another CPU was first, or no memory */
+	return bpf_map_lookup_elem(&flows, key);
+}
+
+static __always_inline void flow_touch(struct __sk_buff *skb, struct flow *flow,
+				       const struct flow_key *key)
+{
+	struct sweep *sweep;
+	__u32 zero = 0;
+	__u8 flags;
+
+	sweep = bpf_map_lookup_elem(&sweeper, &zero);
+	if (!sweep)
+		return;
+	if (sweep->armed_by != policy)
+		sweep_arm(sweep);
+	if (flow->seen_s != sweep->now_s)
+		flow->seen_s = sweep->now_s;
+	if (key->proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, l4_offset(key) + 13, &flags, 1))
+		return;
+	if (flags & 0x05) /* FIN, RST */
+		flow->closing = 1;
+	else if (flags & 0x02) /* SYN: the ports are used again */
+		flow->closing = 0;
+}
+
+/* What the NFs find with the packet. */
+static __always_inline void hand_on(struct __sk_buff *skb, struct flow_key *key,
+				    const struct flow *flow)
+{
+	key->generation = flow ? flow->generation : 0;
+	key_store(skb, key);
+	skb->cb[4] = flow ? flow->number : 0;
 }
 
 static __always_inline void enter_chain(struct __sk_buff *skb, __u32 head)
@@ -200,11 +263,67 @@ static __always_inline void enter_chain(struct __sk_buff *skb, __u32 head)
 		bpf_tail_call(skb, &slots, head);
 }
 
+/* An ICMP error about a packet of a translated flow goes to the NF that translated it. */
+static __always_inline void icmp_error(struct __sk_buff *skb, struct flow_key *key, __u32 bytes)
+{
+	struct quoted quoted = {};
+	struct flow_key way_back;
+	struct flow *flow;
+
+	if (key->proto != IPPROTO_ICMP || key->info & PACKET_FRAGMENT ||
+	    !quoted_load(skb, key, &quoted))
+		return;
+	way_back = reversed(&quoted.flow);
+	flow = bpf_map_lookup_elem(&flows, &way_back);
+	if (!flow || !flow->translator)
+		return;
+	count_rule(n_rules + REPLIES, 1, bytes);
+	hand_on(skb, key, flow);
+	bpf_tail_call(skb, &slots, flow->translator);
+}
+
+static __always_inline int chained(struct __sk_buff *skb, struct flow_key *key, __u32 order,
+				   __u32 head)
+{
+	__u32 packets, bytes;
+
+	wire_size(skb, key, &packets, &bytes);
+	count_rule(order, packets, bytes);
+	enter_chain(skb, head);
+	count_rule(n_rules + MISSED, packets, bytes);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int unknown_flow(struct __sk_buff *skb, struct flow_key *key,
+					const struct flow_key *identity)
+{
+	struct rule *rule = search(key);
+	struct flow *flow = NULL;
+	__u32 packets, bytes;
+
+	if (!rule) {
+		wire_size(skb, key, &packets, &bytes);
+		if (tracks)
+			icmp_error(skb, key, bytes);
+		count_rule(n_rules + UNMATCHED, packets, bytes);
+		return TC_ACT_UNSPEC;
+	}
+	if (tracks && rule->tracks) {
+		flow = flow_enter(identity, rule);
+		if (flow)
+			flow_touch(skb, flow, key);
+		else
+			count_rule(n_rules + TABLE_FULL, 1, skb->len);
+	}
+	hand_on(skb, key, flow);
+	return chained(skb, key, rule->order, rule->head);
+}
+
 SEC("tc")
 int classify(struct __sk_buff *skb)
 {
-	__u32 packets, bytes, order, head = 0;
-	struct flow_key key;
+	struct flow_key key, identity;
+	struct flow *flow;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type == PACKET_OTHERHOST ||
 	    (skb->vlan_present && skb->vlan_tci & VLAN_ID))
@@ -212,20 +331,13 @@ int classify(struct __sk_buff *skb)
 	pull_headers(skb);
 	if (!parse(skb, &key))
 		goto left_alone;
-	wire_size(skb, &key, &packets, &bytes);
-	order = search(&key, &head);
-	count_rule(order, packets, bytes);
-	if (order == n_rules) {
-		if (reply_slot) {
-			key_store(skb, &key);
-			bpf_tail_call(skb, &slots, reply_slot);
-		}
-		return TC_ACT_UNSPEC;
-	}
-	key_store(skb, &key);
-	enter_chain(skb, head);
-	count_rule(n_rules + MISSED, packets, bytes);
-	return TC_ACT_SHOT;
+	identity = flow_of(&key);
+	flow = tracks ? bpf_map_lookup_elem(&flows, &identity) : NULL;
+	if (!flow || (flow->policy != policy && !flow->reply))
+		return unknown_flow(skb, &key, &identity);
+	flow_touch(skb, flow, &key);
+	hand_on(skb, &key, flow);
+	return chained(skb, &key, flow->reply ? n_rules + REPLIES : flow->order, flow->head);
 
 left_alone:
 	count_rule(n_rules + LEFT_ALONE, 1, skb->len);

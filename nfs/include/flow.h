@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The node's flow table: every flow whose chain keeps state per flow has one entry and a number.
+ *
+ * One look-up a packet, in the classifier, gives the chain and the flow's number; each NF keeps
+ * what it wants per flow in an array of its own, at that number (state.h). An NF that translates
+ * enters the 5-tuple of the replies as well, so that they are known at once.
+ *
+ * The table is bounded and nothing evicts a living flow: when it is full, new flows go without a
+ * number, counted, and each NF says in its nf.yaml what becomes of them. Idle flows are removed by
+ * the kernel itself (sweep.h in testbed/bpf).
+ */
+#ifndef NF_FLOW_H
+#define NF_FLOW_H
+
+#include "packet.h"
+
+/* One direction of a flow. Made by the classifier (`other` of the way there and the whole way
+ * back by flow_add_reply()), deleted by the sweep. The layout is read by user space from BTF. */
+struct flow {
+	__u32 number; /* 1 to the bound */
+	__u32 order; /* of the rule that took it; see `policy` */
+	__u32 head; /* slot of the first program of its way */
+	__u32 policy; /* number of the classifier that found order and head */
+	__u32 seen_s; /* the sweep's clock at the last packet */
+	__u16 generation; /* how often the number was given out */
+	__u8 reply; /* 1: this is the way back */
+	__u8 closing; /* a TCP FIN or RST went this way */
+	__u32 translator; /* slot of the NF that translates replies and errors; 0: none */
+	__u32 zero;
+	struct flow_key other; /* the other direction's key, where there is a translator */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* set when loaded; shared by the node's programs */
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* Slot by which this NF gets the replies and ICMP errors of flows that it translates. */
+const volatile __u32 reply_slot = 0;
+
+enum flow_link { FLOW_LINKED, FLOW_UNKNOWN, FLOW_CLASH, FLOW_FULL };
+
+/* Enter the 5-tuple of a flow's replies. FLOW_CLASH: it belongs to another flow. */
+static __always_inline enum flow_link flow_add_reply(const struct flow_key *key,
+						     const struct flow_key *reply)
+{
+	struct flow *there = bpf_map_lookup_elem(&flows, key), *known;
+	struct flow back = { .reply = 1, .head = reply_slot, .translator = reply_slot };
+
+	if (!there)
+		return FLOW_UNKNOWN;
+	back.number = there->number;
+	back.generation = there->generation;
+	back.policy = there->policy;
+	back.other = *key;
+	if (bpf_map_update_elem(&flows, reply, &back, BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&flows, reply);
+		if (!known)
+			return FLOW_FULL;
+		if (!known->reply || known->number != back.number ||
+		    known->generation != back.generation)
+			return FLOW_CLASH;
+		/* Another CPU has linked this very flow. */
+	}
+	there->other = *reply;
+	there->translator = reply_slot;
+	return FLOW_LINKED;
+}
+
+#endif

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""The one place that loads BPF: objects, maps, links and their layouts."""
+
+from __future__ import annotations
+
+from testbed.bpf.btf import Btf, Layout
+from testbed.bpf.library import BpfError
+from testbed.bpf.links import Link, TcFilter, attach_tc
+from testbed.bpf.maps import Map, possible_cpus
+from testbed.bpf.object import BpfObject, Program, TestRun
+
+__all__ = [
+    "BpfError",
+    "BpfObject",
+    "Btf",
+    "Layout",
+    "Link",
+    "Map",
+    "Program",
+    "TcFilter",
+    "TestRun",
+    "attach_tc",
+    "possible_cpus",
+]

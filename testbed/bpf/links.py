@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Attaching programs to an interface's ingress: tcx where the kernel has it, clsact where not."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+from testbed.bpf.library import check, libbpf
+from testbed.bpf.object import Program
+
+__all__ = ["Link", "TcFilter", "attach_tc"]
+
+_TCX_INGRESS = 46  # enum bpf_attach_type
+_TC_INGRESS = 1  # enum bpf_tc_attach_point
+_FILTER_PRIORITY = 0x4E46  # "NF": ours alone in the clsact hook
+_REPLACE = 1  # BPF_TC_F_REPLACE
+
+
+class Link:
+    """A tcx link: the program runs while the link is open or pinned."""
+
+    kind = "tcx"
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def create(cls, program: Program, ifindex: int) -> Link:
+        """Attach to ingress of the interface in this thread's namespace."""
+        fd = libbpf().bpf_link_create(program.fd, ifindex, _TCX_INGRESS, None)
+        return cls(check(fd, f"attach {program.name} at tcx ingress"))
+
+    def update(self, program: Program) -> None:
+        """Put another program in its place: one atomic step."""
+        check(libbpf().bpf_link_update(self.fd, program.fd, None), "replace the tcx program")
+
+    def pin(self, path: Path) -> None:
+        """Keep the link beyond this process."""
+        check(libbpf().bpf_obj_pin(self.fd, os.fsencode(path)), f"pin the link at {path}")
+
+    def close(self) -> None:
+        """Detach, unless it is pinned."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class _Hook(ctypes.Structure):
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("ifindex", ctypes.c_int),
+        ("attach_point", ctypes.c_int),
+        ("parent", ctypes.c_uint32),
+    ]
+
+
+class _Options(ctypes.Structure):
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("prog_fd", ctypes.c_int),
+        ("flags", ctypes.c_uint32),
+        ("prog_id", ctypes.c_uint32),
+        ("handle", ctypes.c_uint32),
+        ("priority", ctypes.c_uint32),
+    ]
+
+
+class TcFilter:
+    """A clsact filter, for kernels before tcx (Linux 6.6)."""
+
+    kind = "clsact"
+
+    def __init__(self, ifindex: int, program: Program) -> None:
+        self._hook = _Hook(ctypes.sizeof(_Hook), ifindex, _TC_INGRESS, 0)
+        result = libbpf().bpf_tc_hook_create(ctypes.byref(self._hook))
+        if result != -17:  # EEXIST: somebody's clsact is there already; it stays theirs
+            check(result, "create the clsact hook")
+        self._attach(program, flags=0)
+
+    def _attach(self, program: Program, *, flags: int) -> None:
+        options = _Options(
+            sz=ctypes.sizeof(_Options),
+            prog_fd=program.fd,
+            flags=flags,
+            handle=1,
+            priority=_FILTER_PRIORITY,
+        )
+        check(
+            libbpf().bpf_tc_attach(ctypes.byref(self._hook), ctypes.byref(options)),
+            f"attach {program.name} at clsact ingress",
+        )
+
+    def update(self, program: Program) -> None:
+        """Put another program in its place."""
+        self._attach(program, flags=_REPLACE)
+
+    def pin(self, path: Path) -> None:
+        """Nothing to do: a filter lives as long as its interface."""
+
+    def close(self) -> None:
+        """Detach the filter; the clsact hook goes with its interface."""
+        options = _Options(
+            sz=ctypes.sizeof(_Options), handle=1, priority=_FILTER_PRIORITY
+        )
+        libbpf().bpf_tc_detach(ctypes.byref(self._hook), ctypes.byref(options))
+
+
+def attach_tc(program: Program, ifindex: int, *, tcx: bool) -> Link | TcFilter:
+    """Attach to an interface's ingress in this thread's namespace.
+
+    :param tcx: whether this kernel has tcx links (``testbed.probe``).
+    """
+    return Link.create(program, ifindex) if tcx else TcFilter(ifindex, program)

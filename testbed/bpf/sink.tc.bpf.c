@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Programs of `nfcbed bench` that are not part of any chain: what counts packets at the far end
+ * and drops them, and the limit for a packet through two veths, which does nothing but redirect. */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+const volatile __u32 peer_ifindex = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} received SEC(".maps");
+
+SEC("tc")
+int sink(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	__u64 *packets = bpf_map_lookup_elem(&received, &zero);
+
+	(void)skb;
+	if (packets)
+		*packets += 1;
+	return TC_ACT_SHOT;
+}
+
+SEC("tc")
+int redirect_peer(struct __sk_buff *skb)
+{
+	(void)skb;
+	return bpf_redirect_peer(peer_ifindex, 0);
+}
+
+char LICENSE[] SEC("license") = "GPL";
