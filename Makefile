@@ -38,36 +38,34 @@ OBJECTS := $(foreach s,$(NF_SOURCES),build/nfs/$(notdir $(s:.c=.o))) \
     $(foreach s,$(TESTBED_SOURCES),build/testbed/$(notdir $(s:.c=.o)))
 
 # Folders that hold Python, as mypy refuses one that holds none.
-TYPED = $(sort $(dir $(wildcard testbed/*.py topologies/*.py experiments/*.py plots/*.py \
-    tests/*.py tests/*/*.py)))
+TYPED := $(foreach folder,testbed topologies experiments plots tests,\
+    $(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 
 RESULTS ?= results/fig7_2
 PYTEST_ARGS ?=
 
-.PHONY: help deps apt venv install-command uninstall build lint unit test reproduce clean
+.PHONY: help as-root deps apt venv install-command uninstall build lint unit test reproduce clean
 
 help: ## list the targets
 	@echo 'Targets (make TARGET):'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
 	    while read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
 
-reproduce: deps ## set up, build, run the thesis's experiment: Figure 7.2 with its data in results/
+reproduce: as-root deps ## set up, build, run the thesis's experiment: Figure 7.2 in results/
 	@$(MAKE) build
-	@$(call need_root,make reproduce builds network namespaces)
 	$(NFCBED) run fig7_2 --out $(RESULTS)
 	$(NFCBED) plot $(RESULTS)
 
-test: deps ## set up, build, check the style and run every test
-	@$(call need_root,make test builds network namespaces; `make lint unit` works without)
+test: as-root deps ## set up, build, check the style and run every test
 	@$(MAKE) build
 	@$(MAKE) lint
 	$(VENV)/bin/pytest tests $(PYTEST_ARGS)
 
-lint: ## ruff and mypy --strict
+lint: venv ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy $(TYPED)
 
-unit: ## the tests that need no root
+unit: venv ## the tests that need no root
 	$(VENV)/bin/pytest tests/unit $(PYTEST_ARGS)
 
 deps: ## install what is missing: packages, Python environment, the command nfcbed
@@ -75,9 +73,12 @@ deps: ## install what is missing: packages, Python environment, the command nfcb
 	@$(MAKE) venv
 	@$(MAKE) install-command
 
-# One sentence and an end, where root is missing. $(1): the target, and why.
+# One sentence and an end, where root is missing. $(1): what root is for.
 need_root = if [ "$$(id -u)" != 0 ]; then \
-    echo 'nfcbed: $(1): run it as root, for example with sudo.' >&2; exit 2; fi
+    echo "nfcbed: root is needed $(1): try sudo make $(MAKECMDGOALS)" >&2; exit 2; fi
+
+as-root:
+	@$(call need_root,to build network namespaces and to load programs)
 
 # dpkg is asked each time (some 20 ms): a stamp would not notice a removed package.
 apt:
@@ -93,7 +94,7 @@ apt:
 	    esac; \
 	done; \
 	[ -n "$$missing" ] || exit 0; \
-	$(call need_root,make deps installs packages); \
+	$(call need_root,to install:$$missing); \
 	echo "nfcbed: installing with apt-get:$$missing"; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	install() { apt-get install -qq -y --no-install-recommends "$$@"; }; \
@@ -120,6 +121,9 @@ venv:
 	if [ -z "$$python" ]; then \
 	    echo 'nfcbed: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3' >&2; \
 	    exit 2; \
+	fi; \
+	if ! { [ -w $(VENV)/bin ] || { [ ! -e $(VENV) ] && [ -w . ]; }; }; then \
+	    echo 'nfcbed: $(VENV) is to be renewed and is not yours: try sudo make deps' >&2; exit 2; \
 	fi; \
 	echo "nfcbed: making the Python environment $(VENV) with $$($$python --version)"; \
 	[ "$$(cat $(STAMP) 2>/dev/null)" = '$(CURDIR)' ] || rm -rf $(VENV); \
