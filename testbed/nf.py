@@ -36,6 +36,7 @@ from testbed.yamlfile import (
 __all__ = ["NFDescription", "Param", "load_description", "load_descriptions"]
 
 Number = int | float
+FlowTable = Literal["max_flows", "idle_s", "unreplied_s", "replied_s", "tcp_idle_s"]
 
 
 class _Value(BaseModel):
@@ -79,10 +80,13 @@ class Param(_Value):
     :ivar max: largest number, or most rows of a table.
     :ivar one_of: exactly one parameter of those with the same ``one_of`` must be given.
     :ivar choices: what a choice may be; the object gets the position.
-    :ivar rodata: the read-only variable that is set to value × scale × the parameter ``times``,
-        rounded down.
+    :ivar rodata: the read-only variable that is set to (value + the parameter ``plus``) × the
+        parameter ``times`` × scale, rounded down.
     :ivar sets: further read-only variables that are set where the parameter is given.
     :ivar map_size: BPF maps that get the value as their ``max_entries``.
+    :ivar flow_table: what the value asks of the node's flow table (``nfs/include/flow.h``): how
+        many flows it holds, or how many seconds it keeps one; computed as for ``rodata``, without
+        scale and rounded up.
     :ivar bpf_map: BPF array that gets a table's rows; their count goes to ``n_<parameter>``.
     """
 
@@ -97,9 +101,11 @@ class Param(_Value):
     choices: Names = ()
     rodata: str | None = None
     scale: Number = 1
+    plus: str | None = None
     times: str | None = None
     sets: Mapping[str, int] = {}
     map_size: Names = ()
+    flow_table: FlowTable | None = None
     bpf_map: str | None = None
     columns: Mapping[str, Column] = {}
 
@@ -201,11 +207,12 @@ class NFDescription(_Value):
     params: Mapping[str, Param] = {}
 
     @model_validator(mode="after")
-    def _times_a_number(self) -> Self:
+    def _other_is_a_number(self) -> Self:
         for name, param in self.params.items():
-            other = self.params.get(param.times) if param.times else None
-            if param.times and (other is None or other.type not in ("int", "number")):
-                raise problem("names no parameter that is a number", at=("params", name, "times"))
+            for key, named in (("plus", param.plus), ("times", param.times)):
+                other = self.params.get(named) if named else None
+                if named and (other is None or other.type not in ("int", "number")):
+                    raise problem("names no parameter that is a number", at=("params", name, key))
         return self
 
     def problems(self, params: Mapping[str, Any]) -> list[Problem]:
@@ -267,6 +274,19 @@ class NFDescription(_Value):
             for bpf_map in self.params[name].map_size
         }
 
+    def flow_table(self, params: Mapping[str, Any]) -> dict[FlowTable, int]:
+        """Give what the node's flow table must offer, in flows and in seconds, rounded up.
+
+        Raises PolicyError.
+        """
+        values = self.check(params)
+        found: dict[FlowTable, int] = {}
+        for name, value in values.items():
+            param = self.params[name]
+            if param.flow_table:
+                found[param.flow_table] = math.ceil(_number(param, value, values))
+        return found
+
     def tables(self, params: Mapping[str, Any]) -> dict[str, list[dict[str, int]]]:
         """Give the rows of the BPF arrays, every column a number. Raises PolicyError.
 
@@ -282,13 +302,24 @@ class NFDescription(_Value):
 
 
 def _stored(param: Param, value: Any, values: Mapping[str, Any]) -> int:
-    """Give the number that stands for a value in the object, exact to the last digit written."""
+    """Give the number that stands for a value in the object."""
     if param.type == "choice":
         return param.choices.index(value)
-    number = Fraction(str(int(value) if isinstance(value, bool) else value))
+    return math.floor(_number(param, value, values) * _exact(param.scale))
+
+
+def _number(param: Param, value: Any, values: Mapping[str, Any]) -> Fraction:
+    number = _exact(value)
+    if param.plus:
+        number += _exact(values[param.plus])
     if param.times:
-        number *= Fraction(str(values[param.times]))
-    return math.floor(number * Fraction(str(param.scale)))
+        number *= _exact(values[param.times])
+    return number
+
+
+def _exact(value: Number) -> Fraction:
+    """Give the number as it is written: 0.1 is a tenth."""
+    return Fraction(str(int(value) if isinstance(value, bool) else value))
 
 
 def load_description(path: Path) -> NFDescription:
