@@ -43,6 +43,7 @@ TYPED := $(foreach folder,testbed topologies experiments plots tests,\
 
 RESULTS ?= results/fig7_2
 PYTEST_ARGS ?=
+FORCE ?=
 
 .PHONY: help as-root deps apt venv install-command uninstall build lint unit test reproduce clean
 
@@ -134,16 +135,16 @@ venv:
 	    --config-settings editable_mode=compat --editable '.[dev]'; \
 	echo '$(CURDIR)' > $(STAMP)
 
+# A link that leads nowhere is renewed; a file, or a link into another folder, is left alone.
 install-command: ## make the command nfcbed known: a link in /usr/local/bin
 	@if [ "$$(readlink $(COMMAND) 2>/dev/null)" = '$(NFCBED)' ]; then exit 0; fi; \
-	if [ "$$(id -u)" != 0 ]; then \
-	    echo 'nfcbed: no root: $(COMMAND) is not made; use $(VENV)/bin/nfcbed'; exit 0; \
+	if [ -e $(COMMAND) ] && [ -z '$(FORCE)' ]; then \
+	    echo "nfcbed: $(COMMAND) belongs to $$(readlink -f $(COMMAND)) and stays;" \
+	        'make install-command FORCE=1 replaces it, $(VENV)/bin/nfcbed works without'; \
+	    exit 0; \
 	fi; \
-	if [ -e $(COMMAND) ] || [ -L $(COMMAND) ]; then \
-	    case "$$(readlink $(COMMAND) 2>/dev/null)" in \
-	        */$(VENV)/bin/nfcbed) ;; \
-	        *) echo 'nfcbed: $(COMMAND) is not ours and stays; use $(VENV)/bin/nfcbed' >&2; exit 0 ;; \
-	    esac; \
+	if [ "$$(id -u)" != 0 ]; then \
+	    echo 'nfcbed: without root $(COMMAND) is not made; use $(VENV)/bin/nfcbed'; exit 0; \
 	fi; \
 	mkdir -p $(dir $(COMMAND)); \
 	ln -sfn '$(NFCBED)' $(COMMAND); \
