@@ -36,7 +36,6 @@ _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_
 _libc = ctypes.CDLL(None)
 
 
-@_PRINT
 def _keep(level: int, text: bytes, arguments: int) -> int:
     """libbpf's print hook: keeps warnings (verifier logs among them) for the next error."""
     if level > 0:
@@ -62,6 +61,7 @@ _p, _i, _u32, _u64, _s = (
     ctypes.c_uint64,
     ctypes.c_char_p,
 )
+_keep_hook = _PRINT(_keep)  # kept alive as long as libbpf may call it
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "libbpf_set_print": (_p, [_PRINT]),
     "libbpf_num_possible_cpus": (_i, []),
@@ -114,13 +114,14 @@ def libbpf() -> ctypes.CDLL:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
         raise UnsupportedError(
-            f"libbpf.so.1 cannot be loaded ({error}): install the package libbpf1 or run `make deps`"
+            f"libbpf.so.1 cannot be loaded ({error}): install the package libbpf1, or run"
+            " `make deps`"
         ) from None
     for name, (result, arguments) in _SIGNATURES.items():
         function: Callable[..., object] = getattr(library, name)
         function.restype = result  # type: ignore[attr-defined]
         function.argtypes = arguments  # type: ignore[attr-defined]
-    library.libbpf_set_print(_keep)
+    library.libbpf_set_print(_keep_hook)
     return library
 
 

@@ -101,9 +101,7 @@ class TcFilter:
 
     def close(self) -> None:
         """Detach the filter; the clsact hook goes with its interface."""
-        options = _Options(
-            sz=ctypes.sizeof(_Options), handle=1, priority=_FILTER_PRIORITY
-        )
+        options = _Options(sz=ctypes.sizeof(_Options), handle=1, priority=_FILTER_PRIORITY)
         libbpf().bpf_tc_detach(ctypes.byref(self._hook), ctypes.byref(options))
 
 

@@ -110,9 +110,7 @@ class Program:
             options.ctx_in = ctypes.addressof(context_in)
             options.ctx_out = ctypes.addressof(context_out)
             options.ctx_size_in = options.ctx_size_out = _SKB_SIZE
-        check(
-            libbpf().bpf_prog_test_run_opts(self.fd, ctypes.byref(options)), f"run {self.name}"
-        )
+        check(libbpf().bpf_prog_test_run_opts(self.fd, ctypes.byref(options)), f"run {self.name}")
         result = ctypes.c_int32(options.retval).value
         return TestRun(
             result=result,

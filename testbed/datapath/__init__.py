@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: MIT
+"""How a chain is carried out: plans as pure values, and one module per datapath."""
+
+from __future__ import annotations
+
+from testbed.datapath.node import NfcNode
+from testbed.datapath.plan import NodePlan, make_plan
+
+__all__ = ["NfcNode", "NodePlan", "make_plan"]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""An NFC node: a node of the network that runs a policy's chains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pyroute2 import IPRoute
+
+from testbed.chain import Policy
+from testbed.datapath.plan import make_plan
+from testbed.datapath.tc import WAY_PEER, WAY_QUEUE, TcDatapath
+from testbed.netnode import NetNode
+from testbed.probe import probe
+
+__all__ = ["NfcNode", "ways_out"]
+
+
+def ways_out() -> dict[int, int]:
+    """How to leave by each interface of this thread's network namespace: index to way.
+
+    ``WAY_PEER`` for a veth that has no queue to skip (so that a rate limit always holds) and
+    whose other end lies in another namespace, ``WAY_QUEUE`` for the rest.
+    """
+    found: dict[int, int] = {}
+    with IPRoute() as ipr:
+        queues = {q["index"]: q for q in ipr.get_qdiscs() if q["parent"] == 0xFFFFFFFF}
+        for link in ipr.get_links():
+            info = link.get_attr("IFLA_LINKINFO")
+            kind = info.get_attr("IFLA_INFO_KIND") if info else None
+            queue = queues.get(link["index"])
+            queueless = queue is None or queue.get_attr("TCA_KIND") == "noqueue"
+            elsewhere = link.get_attr("IFLA_LINK_NETNSID") is not None
+            peer = kind == "veth" and queueless and elsewhere
+            found[link["index"]] = WAY_PEER if peer else WAY_QUEUE
+    return found
+
+
+class NfcNode:
+    """A policy running on a node, on every interface of it, while the ``with`` block does.
+
+    :param node: where.
+    :param policy: which chains.
+    :param bpffs: the run's bpffs; the node gets a folder of its own name there.
+    :raises BpfError: the kernel refused a program or a map; nothing is left of it.
+    """
+
+    def __init__(self, node: NetNode, policy: Policy, *, bpffs: Path) -> None:
+        self.node = node
+        self.policy = policy
+        self._folder = bpffs / node.name
+
+    def start(self) -> Self:
+        """Build the chains and let packets enter them."""
+        with self.node.netns():
+            self.datapath = TcDatapath(
+                make_plan(self.policy),
+                folder=self._folder,
+                ways=ways_out(),
+                tcx=probe("tcx").state == "yes",
+            )
+            try:
+                self.datapath.attach({i.name: i.index for i in self.node.interfaces})
+            except BaseException:
+                self.datapath.close()
+                raise
+        return self
+
+    def close(self) -> None:
+        """Detach and unload; the node routes on without chains."""
+        with self.node.netns():
+            self.datapath.close()
+
+    def refresh_ways(self) -> None:
+        """Look again which interfaces have a queue; call it after a queue was added or removed."""
+        with self.node.netns():
+            self.datapath.set_ways(ways_out())
+
+    def describe(self) -> dict[str, Any]:
+        """What runs here, as plain JSON values."""
+        return self.datapath.describe()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Counters and state of a node's chains, read from the pinned maps of a running testbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.bpf import Map
+from testbed.datapath.plan import NodePlan, Stage
+from testbed.datapath.tc import HANDED_OVER, SPECIALS
+
+__all__ = ["Count", "NodeStatus", "StageStatus"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """Packets on the wire (a merged packet counts as those it stands for) and their IP bytes."""
+
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStatus:
+    """What one NF instance saw.
+
+    :ivar dropped: by reason.
+    :ivar missed: packets that found no next program, which must not happen; they were dropped.
+    :ivar counters: the NF's own, by name.
+    """
+
+    label: str
+    name: str
+    seen: Count
+    dropped: dict[str, int]
+    missed: int
+    counters: dict[str, int]
+
+    @property
+    def accepted(self) -> int:
+        """Packets that went on to the next stage."""
+        return self.seen.packets - sum(self.dropped.values()) - self.missed
+
+
+class NodeStatus:
+    """Reads a node's pinned maps.
+
+    :param folder: the node's folder of pins, also seen through ``/proc/<pid>/root``.
+    """
+
+    def __init__(self, plan: NodePlan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+
+    @contextmanager
+    def _map(self, *path: str) -> Iterator[Map]:
+        pinned = Map.from_pin(self.folder.joinpath(*path))
+        try:
+            yield pinned
+        finally:
+            pinned.close()
+
+    def rules(self) -> list[Count]:
+        """One count a flow rule, in first-match order."""
+        with self._map("classifier", "rule_counters") as counters:
+            return [Count(**counters.total(order)) for order in range(self.plan.n_rules)]
+
+    def specials(self) -> dict[str, Count]:
+        """Packets that no rule took, by what became of them (``SPECIALS``)."""
+        with self._map("classifier", "rule_counters") as counters:
+            return {
+                name: Count(**counters.total(self.plan.n_rules + index))
+                for index, name in enumerate(SPECIALS)
+            }
+
+    def stage(self, stage: Stage) -> StageStatus:
+        """Counters of one NF instance."""
+        with self._map("chains", stage.label, "counters") as counters:
+            total = counters.total(0)
+        reasons = zip(stage.description.drop_reasons, total["dropped"], strict=False)
+        extra = zip(stage.description.counters, total["extra"], strict=False)
+        return StageStatus(
+            label=stage.label,
+            name=stage.nf.name,
+            seen=Count(packets=total["packets"], bytes=total["bytes"]),
+            dropped={reason.name: n for reason, n in reasons},
+            missed=total["missed"],
+            counters={counter.name: n for counter, n in extra},
+        )
+
+    def stages(self) -> list[StageStatus]:
+        """Counters of all NF instances, chain by chain."""
+        return [self.stage(stage) for stage in self.plan.stages()]
+
+    def forwarded(self) -> tuple[Count, dict[str, int]]:
+        """What the last steps got, and why ``direct`` handed packets to the kernel after all."""
+        with self._map("forward", "counters") as counters:
+            total = counters.total(0)
+        handed = dict(zip(HANDED_OVER, total["extra"], strict=False))
+        return Count(packets=total["packets"], bytes=total["bytes"]), handed
+
+    def flows(self) -> list[tuple[dict[str, int], dict[str, Any]]]:
+        """The flow table: 5-tuple (numbers, host byte order) and entry."""
+        with self._map("classifier", "flows") as flows:
+            return list(flows.items())
+
+    def state(self, stage: Stage, number: int) -> dict[str, int] | None:
+        """What an NF keeps for the flow of this number."""
+        with self._map("chains", stage.label, "states") as states:
+            found: dict[str, int] | None = states.get(number)
+            return found
