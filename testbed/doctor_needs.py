@@ -72,7 +72,13 @@ FEATURES: tuple[Feature, ...] = (
         "a kernel with CONFIG_BRIDGE",
         required=True,
     ),
-    Feature("htb", NETWORK, "HTB qdisc", "links with a rate", "a kernel with CONFIG_NET_SCH_HTB"),
+    Feature(
+        "htb",
+        NETWORK,
+        "HTB qdisc",
+        "links shaped by hand, in classes",
+        "a kernel with CONFIG_NET_SCH_HTB",
+    ),
     Feature("tbf", NETWORK, "TBF qdisc", "links with a rate", "a kernel with CONFIG_NET_SCH_TBF"),
     Feature(
         "btf",

@@ -50,6 +50,9 @@ _CONNTRACK_KFUNCS = (
     "bpf_skb_ct_alloc",
     "bpf_ct_set_nat_info",
     "bpf_ct_insert_entry",
+    "bpf_ct_change_status",
+    "bpf_ct_change_timeout",
+    "bpf_ct_release",
 )
 
 
@@ -267,7 +270,7 @@ def _conntrack_kfuncs() -> str:
         missing = _missing_kfuncs()
     if missing:
         raise Absent("not in the kernel's BTF: " + ", ".join(missing))
-    return "all four functions"
+    return f"all {len(_CONNTRACK_KFUNCS)} functions"
 
 
 def _missing_kfuncs() -> list[str]:
