@@ -51,6 +51,7 @@ _CONNTRACK_KFUNCS = (
     "bpf_ct_set_nat_info",
     "bpf_ct_insert_entry",
     "bpf_ct_change_status",
+    "bpf_ct_set_timeout",
     "bpf_ct_change_timeout",
     "bpf_ct_release",
 )
