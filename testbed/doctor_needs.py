@@ -149,7 +149,14 @@ FEATURES: tuple[Feature, ...] = (
         "DNAT with state: conntrack",
         "Linux 6.1 or newer with CONFIG_NF_CONNTRACK, CONFIG_NF_NAT and BTF for modules",
     ),
-    Feature("bpf_timer", BPF, "bpf_timer", "NFs that act on time", "Linux 5.15 or newer"),
+    Feature(
+        "bpf_timer",
+        BPF,
+        "bpf_timer",
+        "forgetting idle flows, in the classifier",
+        "Linux 5.15 or newer",
+        required=True,
+    ),
     Feature("prog_test_run", BPF, "BPF_PROG_TEST_RUN", "testing an NF", "Linux 4.12 or newer"),
     Feature("xdp", BPF, "native XDP on veth", "the datapath xdp", "Linux 5.9 or newer"),
     Feature(
