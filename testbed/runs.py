@@ -33,6 +33,7 @@ class RunInfo:
 
     :param pid: process that started the run, as this pid namespace numbers it.
     :param alive: whether that very process still exists (not one that got its number later).
+    :param init_pid: first process inside its namespaces, numbered as ``pid``; None before it is.
     :param facts: what the run said about itself, see ``Sandbox.describe``.
     """
 
@@ -43,6 +44,12 @@ class RunInfo:
     pid: int
     alive: bool
     facts: dict[str, Any]
+    init_pid: int | None = None
+
+    @property
+    def root(self) -> Path:
+        """The run's file system as seen from here, its private bpffs included."""
+        return Path(f"/proc/{self.init_pid}/root")
 
 
 def list_runs() -> list[RunInfo]:
@@ -139,6 +146,7 @@ def _read_run(folder: Path) -> RunInfo | None:
             pid=int(record["process"]["pid"]),
             alive=_is_alive(record["process"]),
             facts=dict(record["facts"]),
+            init_pid=record.get("init_pid"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

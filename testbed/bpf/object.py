@@ -69,6 +69,13 @@ class Program:
     name: str
     fd: int
 
+    @classmethod
+    def from_pin(cls, path: Path) -> Program:
+        """The program pinned at ``path``. The caller closes its descriptor."""
+        return cls(
+            path.name, check(libbpf().bpf_obj_get(os.fsencode(path)), f"open the program {path}")
+        )
+
     @property
     def id(self) -> int:
         """The kernel's id."""

@@ -59,4 +59,27 @@ COMMANDS: tuple[Command, ...] = (
         "Say what this machine has, what it lacks and how to get it",
         (("sudo nfcbed doctor", "can this machine run the thesis's experiment?"),),
     ),
+    Command(
+        "shell",
+        Section.BY_HAND,
+        "Open a network with its chains on, and Mininet's prompt",
+        (
+            (
+                "sudo nfcbed shell thesis --policy experiments/policies/thesis.yaml",
+                "the thesis's network by hand",
+            ),
+        ),
+    ),
+    Command(
+        "explain",
+        Section.BY_HAND,
+        "Say which way a packet goes, from the live objects or a policy file",
+        (
+            (
+                "sudo nfcbed explain --src 10.10.9.1 --dst 10.10.9.5 --proto udp --dport 53",
+                "which rule, which NFs, and then?",
+            ),
+        ),
+    ),
+    Command("clean", Section.UPKEEP, "Remove what runs left that were killed with SIGKILL"),
 )

@@ -16,6 +16,7 @@ from testbed.bpf import BpfObject, Link, Map, TcFilter, attach_tc
 from testbed.datapath.plan import ChainPlan, NodePlan, Stage
 from testbed.errors import PolicyError
 from testbed.paths import BUILD
+from testbed.policy import dump_policy
 
 __all__ = ["SPECIALS", "WAY_PEER", "WAY_QUEUE", "TcDatapath"]
 
@@ -164,7 +165,7 @@ class TcDatapath:
             "hook": self.hook,
             "interfaces": sorted(self.links),
             "folder": str(self.folder),
-            "policy": self.plan.policy.model_dump(mode="json"),
+            "policy": dump_policy(self.plan.policy),
         }
 
     def close(self) -> None:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""A node of a testbed that runs in another process, looked at through its pins.
+
+What is told here is read from the kernel's objects: the chain is walked as a packet walks it,
+from slot to slot of the live program array.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.bpf import BpfError, Map, Program
+from testbed.chain import FiveTuple
+from testbed.datapath.plan import ChainPlan, NodePlan, make_plan
+from testbed.datapath.status import NodeStatus
+from testbed.errors import RunError, UserError
+from testbed.policy import parse_policy
+from testbed.runs import RunInfo, list_runs
+
+__all__ = ["LiveNode", "find_node"]
+
+
+@dataclass(frozen=True)
+class LiveNode:
+    """One NFC node of a running testbed.
+
+    :ivar hook: such as ``tcx ingress``.
+    :ivar interfaces: where packets enter its chains.
+    :ivar folder: its pins, as seen from here.
+    """
+
+    run_id: str
+    name: str
+    hook: str
+    interfaces: tuple[str, ...]
+    plan: NodePlan
+    folder: Path
+
+    @property
+    def status(self) -> NodeStatus:
+        """Its counters and state."""
+        return NodeStatus(self.plan, self.folder)
+
+    def programs(self) -> dict[int, str]:
+        """Kernel ids of its pinned programs, and their pins' places in the folder."""
+        found = {}
+        places = ["classifier/classify", "forward/to_stack", "forward/to_wire"]
+        for stage in self.plan.stages():
+            places.append(f"chains/{stage.label}/nf")
+            if stage.reply_slot:
+                places.append(f"chains/{stage.label}/nf_reply")
+        for place in places:
+            program = Program.from_pin(self.folder / place)
+            found[program.id] = place
+            os.close(program.fd)
+        return found
+
+    def walk(self, chain: ChainPlan) -> Iterator[tuple[int, str]]:
+        """Follow a chain's pointers from its head: kernel id and place of each program.
+
+        :raises RunError: a pointer leads nowhere, or to a program that is not pinned here.
+        """
+        known = self.programs()
+        next_slots = {f"chains/{s.label}/nf": s.next_slot for s in self.plan.stages()}
+        slots = Map.from_pin(self.folder / "forward" / "slots")
+        try:
+            slot: int | None = chain.head
+            while slot is not None:
+                program_id = slots.get(slot)
+                if program_id not in known:
+                    raise RunError(f"slot {slot} of {self.name} leads nowhere known")
+                place = known[program_id]
+                yield program_id, place
+                slot = next_slots.get(place)
+        finally:
+            slots.close()
+
+    def flow(self, packet: FiveTuple) -> dict[str, Any] | None:
+        """The flow table's entry of this 5-tuple, or None."""
+        flows = Map.from_pin(self.folder / "classifier" / "flows")
+        try:
+            entry: dict[str, Any] | None = flows.get(packet.key()._asdict())
+            return entry
+        finally:
+            flows.close()
+
+
+def _live_node(run: RunInfo, name: str) -> LiveNode:
+    facts = run.facts["nfc"][name]
+    plan = make_plan(parse_policy(facts["policy"]))
+    folder = run.root / str(facts["folder"]).lstrip("/")
+    return LiveNode(
+        run_id=run.run_id,
+        name=name,
+        hook=facts["hook"],
+        interfaces=tuple(facts["interfaces"]),
+        plan=plan,
+        folder=folder,
+    )
+
+
+def find_node(*, run_id: str | None = None, name: str | None = None) -> LiveNode:
+    """The NFC node that is meant; the only one that runs where nothing is said.
+
+    :raises UserError: none runs, or several do and it is not said which.
+    """
+    candidates = [
+        (run, node)
+        for run in list_runs()
+        if run.alive and run_id in (None, run.run_id)
+        for node in run.facts.get("nfc", {})
+        if name in (None, node)
+    ]
+    if not candidates:
+        wanted = f" {name}" if name else ""
+        raise UserError(
+            f"no NFC node{wanted} is running: start one with `nfcbed shell`, or ask about a file"
+            " with --policy"
+        )
+    if len(candidates) > 1:
+        names = ", ".join(f"{node} of run {run.run_id}" for run, node in candidates)
+        raise UserError(f"several NFC nodes run ({names}): say which with --run and --node")
+    try:
+        return _live_node(*candidates[0])
+    except BpfError as error:
+        raise RunError(f"cannot look into the run: {error}") from None

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""Keeps a node's ways out right while somebody may change its queues by hand.
+
+``forward: direct`` skips the queue of a veth only where there is none. A queue that is added
+later (``tc qdisc add …`` at the prompt) must hold at once, so the kernel's announcements are
+listened to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Iterator
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import RTMGRP_TC
+
+from testbed.datapath.node import NfcNode
+
+__all__ = ["watch_queues"]
+
+
+@contextlib.contextmanager
+def watch_queues(node: NfcNode) -> Iterator[None]:
+    """Refresh the node's ways whenever a qdisc of its namespace changes, meanwhile."""
+    with node.node.netns():
+        netlink = IPRoute()
+        netlink.bind(groups=RTMGRP_TC)
+    wake_read, wake_write = os.pipe()
+
+    def listen() -> None:
+        while True:
+            ready, _, _ = select.select([netlink.fileno(), wake_read], [], [])
+            if wake_read in ready:
+                return
+            netlink.get()
+            node.refresh_ways()
+
+    thread = threading.Thread(target=listen, name=f"queues of {node.node.name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.write(wake_write, b"x")
+        thread.join()
+        netlink.close()
+        os.close(wake_read)
+        os.close(wake_write)

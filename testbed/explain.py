@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""The way of a packet through a node, step by step, in words.
+
+The same lines stand in ARCHITECTURE.md; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.chain import FiveTuple, FlowRule, Match
+from testbed.datapath.live import LiveNode
+from testbed.datapath.plan import ChainPlan, NodePlan, Stage
+from testbed.fields import ANY, protocol_name
+from testbed.nf import load_descriptions
+
+__all__ = ["Line", "explain", "explain_live"]
+
+_CLASSIFIER = "testbed/bpf/classifier.tc.bpf.c: classify()"
+_LAST = "testbed/bpf/forward.tc.bpf.c: {}()"
+_AFTER = {
+    "stack": "on to the kernel's routing",
+    "direct": "TTL, route, neighbour, and out (what needs the kernel's help goes to its routing)",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step: what it is, what happens, and where its code stands."""
+
+    what: str
+    text: str
+    code: str = ""
+
+
+def _packet(packet: FiveTuple) -> str:
+    ports = packet.has_ports
+    src = f"{packet.src}:{packet.sport}" if ports else str(packet.src)
+    dst = f"{packet.dst}:{packet.dport}" if ports else str(packet.dst)
+    piece = ", a fragment" if packet.fragment else ""
+    return f"{protocol_name(packet.proto)} {src} → {dst}{piece}"
+
+
+def _rule(rule: FlowRule) -> str:
+    parts = ["any protocol" if rule.proto is None else str(protocol_name(rule.proto))]
+    for word, prefix, port in (("from", rule.src, rule.sport), ("to", rule.dst, rule.dport)):
+        if prefix != ANY or port is not None:
+            where = "any" if prefix == ANY else str(prefix).removesuffix("/32")
+            parts.append(f"{word} {where}" + (f" port {port}" if port is not None else ""))
+    return " ".join(parts)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + "; ".join(_value(part) for part in value) + "]"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={_value(part)}" for name, part in value.items())
+    return str(value)
+
+
+def _stage_lines(position: int, stage: Stage, note: str) -> Iterator[Line]:
+    name = stage.nf.name
+    given = ", ".join(f"{key} {_value(value)}" for key, value in stage.nf.params.items())
+    head = f"{name} (priority {stage.nf.priority}){note}" + (f": {given}" if given else "")
+    yield Line(f"NF {position}", head, f"nfs/{name}/{name}.h: {name}()")
+    reasons = ", ".join(reason.name for reason in stage.description.drop_reasons)
+    if reasons:
+        yield Line("", f"may DROP: {reasons}; a fragment: {_first(stage.description.fragment)}")
+
+
+def _first(text: str) -> str:
+    """The first sentence."""
+    return text.split(". ")[0].rstrip(".").strip()
+
+
+def _chain_lines(plan: ChainPlan, notes: Mapping[str, str]) -> Iterator[Line]:
+    for position, stage in enumerate(plan.stages, start=1):
+        yield from _stage_lines(position, stage, notes.get(stage.label, ""))
+    forward = plan.chain.forward
+    yield Line("then", f"forward: {forward}, {_AFTER[forward]}", _LAST.format(plan.last_step))
+    for stage in plan.stages:
+        if stage.reply_slot:
+            name = stage.nf.name
+            yield Line(
+                "replies",
+                f"are known to the flow table, translated back by {name}, then the same last step",
+                f"nfs/{name}/{name}.h: {name}_reply()",
+            )
+
+
+def _unmatched(plan: NodePlan, packet: FiveTuple) -> Iterator[Line]:
+    del packet
+    yield Line("rule", f"none of {plan.n_rules} matches: ACCEPT, untouched")
+    if any(load_descriptions()[s.nf.name].translates for s in plan.stages()):
+        yield Line("", "unless it is the reply of a translated flow (see the flow table)")
+    yield Line("then", "on to the kernel's routing")
+
+
+def _matched(plan: NodePlan, match: Match, notes: Mapping[str, str]) -> Iterator[Line]:
+    chain = match.chain
+    yield Line(
+        "rule",
+        f"{match.order + 1} of {plan.n_rules} (priority {match.rule.priority}):"
+        f" {_rule(match.rule)} → chain {chain.id}, {chain.name}",
+    )
+    yield from _chain_lines(next(c for c in plan.chains if c.chain.id == chain.id), notes)
+
+
+def explain(
+    plan: NodePlan,
+    packet: FiveTuple,
+    *,
+    where: str = "tc ingress of each of the node's interfaces",
+    notes: Mapping[str, str] | None = None,
+) -> list[Line]:
+    """The way of a packet under a policy.
+
+    :param where: the chaining point, in words.
+    :param notes: more about a stage, by its label.
+    """
+    lines = [Line("packet", _packet(packet)), Line("enters", where, _CLASSIFIER)]
+    match = plan.policy.match(packet)
+    if match is None:
+        lines += _unmatched(plan, packet)
+    else:
+        lines += _matched(plan, match, notes or {})
+    return lines
+
+
+def explain_live(node: LiveNode, packet: FiveTuple) -> list[Line]:
+    """The way of a packet through a running node, its chain walked in the kernel.
+
+    :raises RunError: the chain in the kernel is not the one that the policy asks for.
+    """
+    where = f"{node.hook} of {', '.join(node.interfaces)} in {node.name} (run {node.run_id})"
+    flow = node.flow(packet)
+    match = node.plan.policy.match(packet)
+    notes = {}
+    if match is not None:
+        chain = next(c for c in node.plan.chains if c.chain.id == match.chain.id)
+        for program_id, place in node.walk(chain):
+            notes[place.removeprefix("chains/").removesuffix("/nf")] = f", program {program_id}"
+    lines = explain(node.plan, packet, where=where, notes=notes)
+    if flow is not None and flow["reply"]:
+        lines[2:] = [Line("flow", f"number {flow['number']}: the way back of a translated flow")]
+        lines.append(Line("then", "translated back, and on to the last step of its chain"))
+    elif flow is not None:
+        lines.insert(2, Line("flow", f"number {flow['number']}, known: one look-up"))
+    elif node.plan.tracks and match is not None:
+        lines.insert(2, Line("flow", "not known yet: gets a number with its first packet"))
+    return lines
