@@ -48,6 +48,30 @@ packets = st.builds(
     fragment=st.booleans(),
 )
 
+
+@st.composite
+def rules_around(draw: st.DrawFn, packet: FiveTuple) -> FlowRule:
+    """Give a rule that often matches the packet: each part is left out, its own, or another's."""
+
+    def part(own: int | None, others: list[int]) -> int | None:
+        return draw(st.sampled_from([None, own, own, draw(st.sampled_from(others))]))
+
+    def prefix(own: IPv4Address) -> IPv4Network:
+        address = draw(st.sampled_from([own, own, own, IPv4Address("10.0.0.1")]))
+        return IPv4Network((address, draw(st.sampled_from([0, 8, 24, 32]))), strict=False)
+
+    proto = part(packet.proto, PROTOCOLS)
+    with_ports = proto is None or proto in PORT_PROTOCOLS
+    return FlowRule(
+        src=prefix(packet.src),
+        dst=prefix(packet.dst),
+        sport=part(packet.sport, PORTS) if with_ports else None,
+        dport=part(packet.dport, PORTS) if with_ports else None,
+        proto=proto,
+        priority=draw(st.sampled_from([0, 50, 100])),
+    )
+
+
 dad_params = st.fixed_dictionaries(
     {},
     optional={

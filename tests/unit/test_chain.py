@@ -24,7 +24,7 @@ from testbed.chain import (
 )
 from testbed.fields import PORT_PROTOCOLS, Params
 from testbed.tuplespace import Key, Mask, TupleSpace, group_by_mask
-from tests.unit.strategies import packets, policies, rules
+from tests.unit.strategies import packets, policies, rules, rules_around
 
 DNS = FiveTuple(src="10.10.9.1", dst="10.10.9.5", sport=40000, dport=53, proto="udp")
 
@@ -53,6 +53,28 @@ def test_search_agrees_with_first_match(some: list[FlowRule], seen: list[FiveTup
     space = TupleSpace(ordered)
     for packet in seen:
         assert space.find(packet) == first_match(ordered, packet)
+
+
+@given(st.data(), packets)
+def test_search_agrees_where_many_rules_match(data: st.DataObject, packet: FiveTuple) -> None:
+    """The search neither stops too early nor takes a later rule where many masks hold a match."""
+    ordered = data.draw(st.lists(rules_around(packet), min_size=2, max_size=20))
+    ordered.sort(key=lambda rule: rule.priority)
+    assert TupleSpace(ordered).find(packet) == first_match(ordered, packet)
+
+
+def test_search_goes_on_to_a_mask_that_may_hold_better() -> None:
+    """A match in the mask of the first rule does not hide a better one in a later mask."""
+    by_address = FlowRule(dst="10.10.9.5")
+    ordered = [FlowRule(dport=123), by_address, FlowRule(dport=53)]
+    assert TupleSpace(ordered).find(DNS) == 1
+    assert TupleSpace([by_address, *ordered]).find(DNS) == 0
+
+
+def test_search_keeps_the_better_of_two_matches() -> None:
+    """A later mask's match does not replace a better one, though the mask has to be asked."""
+    ordered = [FlowRule(dport=1), FlowRule(sport=1), FlowRule(dport=53), FlowRule(sport=40000)]
+    assert TupleSpace(ordered).find(DNS) == 2
 
 
 @given(policies(), packets)
@@ -108,6 +130,8 @@ def test_shadowed_rules_are_found() -> None:
     chain = Chain(id=1, rules=[narrow, wide, FlowRule(dst="10.1.0.0/16", proto="tcp")])
     (only,) = shadowed_rules(Policy(chains=[chain]))
     assert only == (chain, chain.rules[2], chain, wide)
+    zero_port = Chain(id=1, rules=[FlowRule(dport=0), FlowRule()])
+    assert shadowed_rules(Policy(chains=[zero_port])) == ()
     first = FlowRule(dst="10.0.0.0/8", priority=1)
     chain = Chain(id=1, rules=[narrow, first])
     assert [s.rule for s in shadowed_rules(Policy(chains=[chain]))] == [narrow]
