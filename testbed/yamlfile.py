@@ -168,8 +168,11 @@ def read_document(text: str, *, path: Path | None = None) -> Document:
     """Read YAML text into plain data. Raises PolicyError."""
     odd = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if odd:
-        line = text.count("\n", 0, odd.start()) + 1
-        raise PolicyError(f"the character {odd[0]!r} is not allowed", path=path, line=line)
+        raise PolicyError(
+            f"the character {odd[0]!r} is not allowed",
+            path=path,
+            line=text.count("\n", 0, odd.start()) + 1,
+        )
     try:
         loader = _LOADER(text)
         try:
