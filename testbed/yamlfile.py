@@ -184,6 +184,9 @@ def read_document(text: str, *, path: Path | None = None) -> Document:
         line = None if mark is None else mark.line + 1
         reason = ": ".join(part for part in (error.context, error.problem) if part)
         raise PolicyError(f"not valid YAML: {reason}", path=path, line=line) from None
+    except yaml.YAMLError as error:
+        reason = str(error).partition("\n")[0]
+        raise PolicyError(f"not valid YAML: {reason}", path=path) from None
     except RecursionError:
         raise PolicyError(f"nested more than {MAX_DEPTH} deep", path=path) from None
     if root is None:
