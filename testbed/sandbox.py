@@ -34,7 +34,7 @@ from testbed.runs import RunInfo, clean, list_runs
 __all__ = ["RunInfo", "Sandbox", "clean", "current", "list_runs", "run_in_sandbox"]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SI_KERNEL = 0x80  # si_code of a signal that the terminal sent to the whole foreground group
+_SI_KERNEL = 0x80  # si_code of a signal that the kernel sent, the terminal for example
 
 
 def run_in_sandbox(main: Callable[[Sandbox], int], *, command: str) -> int:
@@ -141,12 +141,20 @@ def _wait(plan: Plan, init: int, worker: int | None) -> int:
             info = signal.sigwaitinfo(watched)
             if info.si_signo == signal.SIGQUIT:
                 os.kill(init, signal.SIGKILL)
-            elif info.si_signo in plan.held and info.si_code != _SI_KERNEL and worker is not None:
+            elif info.si_signo in plan.held and worker is not None and not _worker_got(info):
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(worker, info.si_signo)
     finally:
         if worker is not None:
             os.close(worker)
+
+
+def _worker_got(info: signal.struct_siginfo) -> bool:
+    """Tell whether the worker has had this signal too: Ctrl-C, which goes to the whole group.
+
+    A hang-up goes to the session's leader alone, and who calls kill may mean only us.
+    """
+    return info.si_signo == signal.SIGINT and info.si_code == _SI_KERNEL
 
 
 @contextlib.contextmanager

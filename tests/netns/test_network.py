@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from testbed import namespaces
 from testbed.errors import NfcbedError, RunError, UnsupportedError
 from testbed.network import NetNode, Network
 from testbed.sandbox import run_in_sandbox
@@ -24,7 +22,6 @@ from topologies import load_topologies
 from topologies.parts import NfcTopo
 from topologies.thesis import Thesis, ThesisRouting
 
-ROOT = Path(__file__).resolve().parents[2]
 PORT = 4321
 IP_RECVTTL, SO_SNDBUFFORCE = 12, 32  # <linux/in.h>, <asm-generic/socket.h>
 
@@ -109,6 +106,21 @@ def test_routing_twin_passes_vm1_both_ways() -> None:
         assert routers_on_the_way(net, "hv", "vm3") == (1, 1)
 
     with_network(ThesisRouting(), body)
+
+
+def test_vm1_sends_no_redirects() -> None:
+    """VM1 sends packets out where they came in and does not tell the sender of a shorter way."""
+
+    def body(net: Network) -> None:
+        with udp_socket(net.node("vm2")) as sock, udp_socket(net.node("hv"), PORT) as server:
+            for _ in range(5):
+                sock.sendto(b"x", ("10.10.9.1", PORT))
+                assert receive(server)[0] == 63
+        lines = net.node("vm1").run(["cat", "/proc/net/snmp"]).stdout.splitlines()
+        names, values = [line.split() for line in lines if line.startswith("Icmp:")]
+        assert dict(zip(names, values, strict=True))["OutRedirects"] == "0"
+
+    with_network(Thesis(), body)
 
 
 @pytest.mark.parametrize("name", ["thesis", "line"])
@@ -361,44 +373,3 @@ def test_missing_tool_names_its_package(
     with pytest.raises(NfcbedError, match=f"{tool}.*{package}") as caught:
         run_in_sandbox(main, command="test")
     assert caught.value.exit_code == UnsupportedError.exit_code
-
-
-@pytest.mark.parametrize(
-    ("name", "machine", "other"),
-    [("thesis", "hv", "vm2"), ("thesis-routing", "vm3", "hv"), ("line", "left", "right")],
-)
-def test_file_works_with_mn_alone(name: str, machine: str, other: str) -> None:
-    """``mn --custom FILE --topo NAME`` builds it without nfcbed, everything in namespaces."""
-    file = ROOT / "topologies" / f"{name.removesuffix('-routing')}.py"
-    target = load_topologies()[name]()
-    address = next(
-        link["params1" if link["node1"] == other else "params2"]["ip"].split("/")[0]
-        for _, _, link in target.links(withInfo=True)
-        if other in (link["node1"], link["node2"])
-    )
-    # Nobody listens there: the refusal is an answer of the machine itself.
-    script = (
-        f"{machine} bash -c 'exec 3<>/dev/tcp/{address}/9'\nsh ip -br link\n{machine} tc qdisc\n"
-    )
-
-    def main(_: object) -> int:
-        # mn writes a history file, and after a fault it deletes files in /tmp by pattern.
-        namespaces.mount("tmpfs", Path("/tmp"))
-        done = subprocess.run(
-            ["mn", "--custom", str(file), "--topo", f"{name},rate_mbps=100,mtu=4000"],
-            input=script,
-            cwd="/",
-            env={**os.environ, "HOME": "/tmp", "PYTHONPATH": ""},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        assert "Connection refused" in said
-        assert "rate 100Mbit" in said
-        assert "-eth" not in done.stdout.split("tbf")[0]  # nothing in mn's own namespace
-        assert "completed in" in said
-        return 0
-
-    assert run_in_sandbox(main, command="test") == 0
