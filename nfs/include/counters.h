@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What each NF instance counts, per CPU. Written by the NF's own program only, read by user
- * space, which sums over the CPUs; lives as long as the instance. */
+/* What each NF instance counts, per CPU. Written by the NF's own programs only, read by user
+ * space, which sums over the CPUs; lives as long as the instance.
+ *
+ * Packets that an NF accepts cost it no counting: what it saw is what entered the chain less
+ * what the NFs before it dropped, and both ends of the chain count (classifier and last step).
+ */
 #ifndef NF_COUNTERS_H
 #define NF_COUNTERS_H
 
@@ -9,10 +13,10 @@
 #define NF_REASONS 8
 #define NF_EXTRA 6
 
+/* Packets as on the wire: a GSO packet counts as the packets it becomes. */
 struct nf_counters {
-	__u64 packets; /* on the wire: a GSO packet counts as the packets it becomes */
-	__u64 bytes; /* IP bytes on the wire */
 	__u64 missed; /* tail calls that found no program: dropped */
+	__u64 dropped_bytes; /* IP bytes, all reasons and missed together */
 	__u64 dropped[NF_REASONS]; /* by reason, in the order of drop_reasons in nf.yaml */
 	__u64 extra[NF_EXTRA]; /* by name, in the order of counters in nf.yaml */
 };

@@ -18,18 +18,15 @@ struct packet {
 	__u32 packets; /* on the wire */
 	__u32 bytes; /* IP bytes on the wire, all packets together */
 	__u32 reason; /* why DROP: index into drop_reasons */
-	struct nf_counters *counters;
 };
 
-static __always_inline bool packet_load(struct packet *pkt, struct __sk_buff *skb)
+static __always_inline void packet_load(struct packet *pkt, struct __sk_buff *skb)
 {
 	pkt->skb = skb;
 	pkt->reason = 0;
-	key_load(skb, &pkt->key);
 	pkt->flow = skb->cb[4];
+	key_load(skb, &pkt->key);
 	wire_size(skb, &pkt->key, &pkt->packets, &pkt->bytes);
-	pkt->counters = nf_counters();
-	return pkt->counters;
 }
 
 static __always_inline enum verdict drop(struct packet *pkt, __u32 reason)
@@ -38,39 +35,37 @@ static __always_inline enum verdict drop(struct packet *pkt, __u32 reason)
 	return DROP;
 }
 
-static __always_inline void count(struct packet *pkt, __u32 extra)
+static __always_inline void count(const struct packet *pkt, __u32 extra)
 {
-	if (pkt->counters && extra < NF_EXTRA)
-		pkt->counters->extra[extra] += pkt->packets;
+	struct nf_counters *counters = nf_counters();
+
+	if (counters && extra < NF_EXTRA)
+		counters->extra[extra] += pkt->packets;
 }
 
-static __always_inline void count_drop(struct packet *pkt)
+static __always_inline int dropped(const struct packet *pkt)
 {
-	if (pkt->counters)
-		pkt->counters->dropped[pkt->reason & (NF_REASONS - 1)] += pkt->packets;
+	struct nf_counters *counters = nf_counters();
+
+	if (counters) {
+		counters->dropped[pkt->reason & (NF_REASONS - 1)] += pkt->packets;
+		counters->dropped_bytes += pkt->bytes;
+	}
+	return TC_ACT_SHOT;
 }
 
-static __always_inline void count_verdict(struct packet *pkt, enum verdict verdict)
+/* A slot without a program is a fault of ours: the packet has not walked its whole chain, so it
+ * must not pass as if it had. */
+static __always_inline int missed(const struct packet *pkt)
 {
-	struct nf_counters *counters = pkt->counters;
+	struct nf_counters *counters = nf_counters();
 
-	if (!counters)
-		return;
-	counters->packets += pkt->packets;
-	counters->bytes += pkt->bytes;
-	if (verdict == DROP)
-		count_drop(pkt);
+	if (counters) {
+		counters->missed += pkt->packets;
+		counters->dropped_bytes += pkt->bytes;
+	}
+	return TC_ACT_SHOT;
 }
-
-/* Follow the pointer in `slot`. A slot without a program is a fault of ours: the packet has not
- * walked its whole chain, so it must not pass as if it had. */
-#define follow(pkt, slot)                                                                          \
-	({                                                                                         \
-		bpf_tail_call((pkt)->skb, &slots, slot);                                           \
-		if ((pkt)->counters)                                                               \
-			(pkt)->counters->missed += (pkt)->packets;                                 \
-		TC_ACT_SHOT;                                                                       \
-	})
 
 /* Slot of this instance's `next` pointer. */
 const volatile __u32 next_slot = 0;
@@ -83,14 +78,12 @@ const volatile __u32 reply_next_slot = 0;
 	int nf(struct __sk_buff *skb)                                                              \
 	{                                                                                          \
 		struct packet pkt;                                                                 \
-		enum verdict verdict;                                                              \
                                                                                                    \
 		packet_load(&pkt, skb);                                                            \
-		verdict = logic(&pkt);                                                             \
-		count_verdict(&pkt, verdict);                                                      \
-		if (verdict == DROP)                                                               \
-			return TC_ACT_SHOT;                                                        \
-		return follow(&pkt, next_slot);                                                    \
+		if (logic(&pkt) == DROP)                                                           \
+			return dropped(&pkt);                                                      \
+		bpf_tail_call(skb, &slots, next_slot);                                             \
+		return missed(&pkt);                                                               \
 	}                                                                                          \
 	char LICENSE[] SEC("license") = "GPL"
 
@@ -102,11 +95,10 @@ const volatile __u32 reply_next_slot = 0;
 		struct packet pkt;                                                                 \
                                                                                                    \
 		packet_load(&pkt, skb);                                                            \
-		if (logic(&pkt) == DROP) {                                                         \
-			count_drop(&pkt);                                                          \
-			return TC_ACT_SHOT;                                                        \
-		}                                                                                  \
-		return follow(&pkt, reply_next_slot);                                              \
+		if (logic(&pkt) == DROP)                                                           \
+			return dropped(&pkt);                                                      \
+		bpf_tail_call(skb, &slots, reply_next_slot);                                       \
+		return missed(&pkt);                                                               \
 	}
 
 #endif

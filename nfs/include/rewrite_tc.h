@@ -56,20 +56,23 @@ static __always_inline bool packet_set_end(struct packet *pkt, enum end end, __b
 	const __u8 proto = pkt->key.proto;
 	const __u32 l4 = l4_offset(&pkt->key), sum = l4 + transport_checksum(proto);
 	const __u64 udp = proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	void *ports = (void *)(long)skb->data + l4;
+	struct udphdr *ports = (void *)(long)skb->data + l4;
 	__be16 old_port, *port_field;
+	bool no_sum;
 	__be32 old;
 
-	if (ports + sizeof(struct udphdr) > (void *)(long)skb->data_end ||
+	if ((void *)(ports + 1) > (void *)(long)skb->data_end ||
 	    skb->len < l4 + transport_header(proto))
 		return false;
-	port_field = ports + (end == SOURCE ? 0 : 2);
+	port_field = end == SOURCE ? &ports->source : &ports->dest;
 	old_port = *port_field;
+	no_sum = proto == IPPROTO_UDP && !ports->check;
 	if (!rewrite_address(skb, end, addr, &old))
 		return false;
 	*port_field = port;
-	bpf_l4_csum_replace(skb, sum, old, addr, BPF_F_PSEUDO_HDR | udp | sizeof(addr));
-	if (old_port != port)
+	if (!no_sum)
+		bpf_l4_csum_replace(skb, sum, old, addr, BPF_F_PSEUDO_HDR | udp | sizeof(addr));
+	if (!no_sum && old_port != port)
 		bpf_l4_csum_replace(skb, sum, old_port, port, udp | sizeof(port));
 	if (end == SOURCE) {
 		pkt->key.src = addr;

@@ -37,6 +37,27 @@ const volatile __u32 n_heads = 0;
 const volatile __u32 tracks = 0; /* a chain of the node keeps state per flow */
 const volatile __u32 n_rules = 0;
 
+/* Flows of the last moments, per CPU, so that a busy flow is found without hashing: direct-mapped,
+ * and an entry is good for one tick of the clock (1 to 10 ms), which bounds how late a change of
+ * the flow table is seen. Written and read by this program only. */
+#define RECENT 256
+
+struct recent {
+	struct flow_key key;
+	__u64 tick;
+	__u32 number;
+	__u32 order; /* of the counter */
+	__u32 head;
+	__u32 generation;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RECENT);
+	__type(key, __u32);
+	__type(value, struct recent);
+} recents SEC(".maps");
+
 /* The key is the masked 5-tuple with the mask's index in `info`. Written by user space. */
 struct rule {
 	__u32 order; /* position in first-match order */
@@ -218,12 +239,20 @@ static __always_inline struct flow *flow_enter(const struct flow_key *key, const
 	return bpf_map_lookup_elem(&flows, key);
 }
 
-static __always_inline void flow_touch(struct __sk_buff *skb, struct flow *flow,
-				       const struct flow_key *key)
+/* The TCP flags that tell of a beginning or an end; 0 for other protocols. */
+static __always_inline __u8 turning_point(struct __sk_buff *skb, const struct flow_key *key)
+{
+	__u8 *flags = (void *)(long)skb->data + l4_offset(key) + 13;
+
+	if (key->proto != IPPROTO_TCP || (void *)(flags + 1) > (void *)(long)skb->data_end)
+		return 0;
+	return *flags & 0x07; /* FIN, SYN, RST */
+}
+
+static __always_inline void flow_touch(struct flow *flow, __u8 flags)
 {
 	struct sweep *sweep;
 	__u32 zero = 0;
-	__u8 flags;
 
 	sweep = bpf_map_lookup_elem(&sweeper, &zero);
 	if (!sweep)
@@ -232,21 +261,43 @@ static __always_inline void flow_touch(struct __sk_buff *skb, struct flow *flow,
 		sweep_arm(sweep);
 	if (flow->seen_s != sweep->now_s)
 		flow->seen_s = sweep->now_s;
-	if (key->proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, l4_offset(key) + 13, &flags, 1))
-		return;
-	if (flags & 0x05) /* FIN, RST */
-		flow->closing = 1;
-	else if (flags & 0x02) /* SYN: the ports are used again */
-		flow->closing = 0;
+	if (flags)
+		flow->closing = flags != 0x02; /* a SYN alone: the ports are used again */
 }
 
 /* What the NFs find with the packet. */
-static __always_inline void hand_on(struct __sk_buff *skb, struct flow_key *key,
-				    const struct flow *flow)
+static __always_inline void hand_on(struct __sk_buff *skb, struct flow_key *key, __u32 number,
+				    __u16 generation)
 {
-	key->generation = flow ? flow->generation : 0;
+	key->generation = generation;
 	key_store(skb, key);
-	skb->cb[4] = flow ? flow->number : 0;
+	skb->cb[4] = number;
+}
+
+static __always_inline struct recent *recent_of(const struct flow_key *flow)
+{
+	__u32 mixed = flow->words[0] ^ flow->words[1] * 0x9e3779b1 ^ flow->words[2] * 0x85ebca6b;
+	__u32 index = mixed * 0xc2b2ae35 >> 24;
+
+	return bpf_map_lookup_elem(&recents, &index);
+}
+
+static __always_inline bool is_recent(const struct recent *recent, const struct flow_key *flow)
+{
+	return recent->tick == bpf_jiffies64() && recent->key.words[0] == flow->words[0] &&
+	       recent->key.words[1] == flow->words[1] && recent->key.words[2] == flow->words[2] &&
+	       recent->key.words[3] == flow->words[3];
+}
+
+static __always_inline void make_recent(struct recent *recent, const struct flow_key *key,
+					__u32 order, __u32 head, const struct flow *flow)
+{
+	recent->key = *key;
+	recent->tick = bpf_jiffies64();
+	recent->order = order;
+	recent->head = head;
+	recent->number = flow ? flow->number : 0;
+	recent->generation = flow ? flow->generation : 0;
 }
 
 static __always_inline void enter_chain(struct __sk_buff *skb, __u32 head)
@@ -278,7 +329,7 @@ static __always_inline void icmp_error(struct __sk_buff *skb, struct flow_key *k
 	if (!flow || !flow->translator)
 		return;
 	count_rule(n_rules + REPLIES, 1, bytes);
-	hand_on(skb, key, flow);
+	hand_on(skb, key, flow->number, flow->generation);
 	bpf_tail_call(skb, &slots, flow->translator);
 }
 
@@ -294,8 +345,10 @@ static __always_inline int chained(struct __sk_buff *skb, struct flow_key *key, 
 	return TC_ACT_SHOT;
 }
 
+/* A flow that is not in the table: because it is new, because its chain keeps no state, or
+ * because no rule matches it. */
 static __always_inline int unknown_flow(struct __sk_buff *skb, struct flow_key *key,
-					const struct flow_key *identity)
+					const struct flow_key *identity, struct recent *recent)
 {
 	struct rule *rule = search(key);
 	struct flow *flow = NULL;
@@ -311,19 +364,50 @@ static __always_inline int unknown_flow(struct __sk_buff *skb, struct flow_key *
 	if (tracks && rule->tracks) {
 		flow = flow_enter(identity, rule);
 		if (flow)
-			flow_touch(skb, flow, key);
+			flow_touch(flow, turning_point(skb, key));
 		else
 			count_rule(n_rules + TABLE_FULL, 1, skb->len);
+	} else if (recent && !(key->info & PACKET_NO_PORTS)) {
+		make_recent(recent, identity, rule->order, rule->head, NULL);
 	}
-	hand_on(skb, key, flow);
+	hand_on(skb, key, flow ? flow->number : 0, flow ? flow->generation : 0);
 	return chained(skb, key, rule->order, rule->head);
+}
+
+static __always_inline int known_flow(struct __sk_buff *skb, struct flow_key *key,
+				      const struct flow_key *identity, struct recent *recent,
+				      struct flow *flow, __u8 flags)
+{
+	__u32 order = flow->reply ? n_rules + REPLIES : flow->order;
+
+	flow_touch(flow, flags);
+	if (recent)
+		make_recent(recent, identity, order, flow->head, flow);
+	hand_on(skb, key, flow->number, flow->generation);
+	return chained(skb, key, order, flow->head);
+}
+
+static __always_inline int take(struct __sk_buff *skb, struct flow_key *key)
+{
+	const struct flow_key identity = flow_of(key);
+	struct recent *recent = recent_of(&identity);
+	__u8 flags = tracks ? turning_point(skb, key) : 0;
+	struct flow *flow;
+
+	if (recent && !flags && is_recent(recent, &identity)) {
+		hand_on(skb, key, recent->number, recent->generation);
+		return chained(skb, key, recent->order, recent->head);
+	}
+	flow = tracks ? bpf_map_lookup_elem(&flows, &identity) : NULL;
+	if (flow && (flow->policy == policy || flow->reply))
+		return known_flow(skb, key, &identity, recent, flow, flags);
+	return unknown_flow(skb, key, &identity, recent);
 }
 
 SEC("tc")
 int classify(struct __sk_buff *skb)
 {
-	struct flow_key key, identity;
-	struct flow *flow;
+	struct flow_key key;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type == PACKET_OTHERHOST ||
 	    (skb->vlan_present && skb->vlan_tci & VLAN_ID))
@@ -331,13 +415,7 @@ int classify(struct __sk_buff *skb)
 	pull_headers(skb);
 	if (!parse(skb, &key))
 		goto left_alone;
-	identity = flow_of(&key);
-	flow = tracks ? bpf_map_lookup_elem(&flows, &identity) : NULL;
-	if (!flow || (flow->policy != policy && !flow->reply))
-		return unknown_flow(skb, &key, &identity);
-	flow_touch(skb, flow, &key);
-	hand_on(skb, &key, flow);
-	return chained(skb, &key, flow->reply ? n_rules + REPLIES : flow->order, flow->head);
+	return take(skb, &key);
 
 left_alone:
 	count_rule(n_rules + LEFT_ALONE, 1, skb->len);

@@ -7,13 +7,49 @@
  * to its routing after all.
  */
 #include <linux/if_packet.h>
-#include "hook_tc.h"
+#include "tc.h"
 
 #define AF_INET 2
 #define HOPS 64
 
-/* Counted in counters.extra: why a packet of `to_wire` went to the kernel after all. */
-enum handed_over { HANDED_TTL, HANDED_OPTIONS, HANDED_ROUTE, HANDED_NEIGHBOUR, HANDED_TOO_LONG };
+/* Why a packet of `to_wire` went to the kernel after all. */
+enum handed_over {
+	HANDED_TTL,
+	HANDED_OPTIONS,
+	HANDED_ROUTE,
+	HANDED_NEIGHBOUR,
+	HANDED_TOO_LONG,
+	HANDED_REASONS,
+};
+
+/* Written by these programs, read by user space. Packets as on the wire. */
+struct last_counters {
+	__u64 packets;
+	__u64 bytes; /* IP bytes */
+	__u64 handed[HANDED_REASONS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct last_counters);
+} counters SEC(".maps");
+
+/* Returns NULL never in practice: index 0 is there. */
+static __always_inline struct last_counters *count(struct __sk_buff *skb, struct flow_key *key)
+{
+	__u32 zero = 0, packets, bytes;
+	struct last_counters *last = bpf_map_lookup_elem(&counters, &zero);
+
+	key_load(skb, key);
+	wire_size(skb, key, &packets, &bytes);
+	if (last) {
+		last->packets += packets;
+		last->bytes += bytes;
+	}
+	return last;
+}
 
 /* How to leave by an interface. WAY_PEER skips its queue and its transmit counters: only for a
  * veth without a queue whose other end lies in another namespace. Written by user space. */
@@ -58,33 +94,34 @@ static __always_inline __u32 ip_length(struct __sk_buff *skb, const struct iphdr
 }
 
 /* Fills the hop; returns false, counted, where the kernel has to help. */
-static __always_inline bool look_up(struct packet *pkt, struct hop *hop, const struct iphdr *ip,
-				    __u32 length)
+static __always_inline bool look_up(struct __sk_buff *skb, const struct flow_key *key,
+				    struct last_counters *last, struct hop *hop,
+				    const struct iphdr *ip, __u32 length)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
 		.tos = ip->tos,
 		.l4_protocol = ip->protocol,
-		.sport = pkt->key.sport,
-		.dport = pkt->key.dport,
+		.sport = key->sport,
+		.dport = key->dport,
 		.tot_len = length,
 		.ipv4_src = ip->saddr,
 		.ipv4_dst = ip->daddr,
-		.ifindex = pkt->skb->ifindex,
+		.ifindex = skb->ifindex,
 	};
-	long result = bpf_fib_lookup(pkt->skb, &fib, sizeof(fib), 0);
+	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	__u32 *way;
 
 	if (result != BPF_FIB_LKUP_RET_SUCCESS) {
-		count(pkt, result == BPF_FIB_LKUP_RET_NO_NEIGH	  ? HANDED_NEIGHBOUR :
-			   result == BPF_FIB_LKUP_RET_FRAG_NEEDED ? HANDED_TOO_LONG :
-								    HANDED_ROUTE);
+		last->handed[result == BPF_FIB_LKUP_RET_NO_NEIGH    ? HANDED_NEIGHBOUR :
+			     result == BPF_FIB_LKUP_RET_FRAG_NEEDED ? HANDED_TOO_LONG :
+								      HANDED_ROUTE]++;
 		return false;
 	}
 	way = bpf_map_lookup_elem(&ways, &fib.ifindex);
 	hop->dst = ip->daddr;
 	hop->src = ip->saddr;
-	hop->in = pkt->skb->ifindex;
+	hop->in = skb->ifindex;
 	hop->out = fib.ifindex;
 	hop->longest = length;
 	hop->tos = ip->tos;
@@ -94,20 +131,21 @@ static __always_inline bool look_up(struct packet *pkt, struct hop *hop, const s
 	return true;
 }
 
-static __always_inline struct hop *next_hop(struct packet *pkt, const struct iphdr *ip)
+static __always_inline struct hop *next_hop(struct __sk_buff *skb, const struct flow_key *key,
+					    struct last_counters *last, const struct iphdr *ip)
 {
 	__u32 mixed = ip->daddr ^ ip->saddr, index = (mixed ^ mixed >> 8 ^ mixed >> 24) % HOPS;
-	__u32 length = ip_length(pkt->skb, ip);
+	__u32 length = ip_length(skb, ip);
 	struct hop *hop = bpf_map_lookup_elem(&hops, &index);
 	__u64 tick = bpf_jiffies64();
 
 	if (!hop)
 		return NULL;
 	if (hop->tick == tick && hop->dst == ip->daddr && hop->src == ip->saddr &&
-	    hop->in == pkt->skb->ifindex && hop->tos == ip->tos && length <= hop->longest)
+	    hop->in == skb->ifindex && hop->tos == ip->tos && length <= hop->longest)
 		return hop;
 	hop->tick = 0;
-	if (!look_up(pkt, hop, ip, length))
+	if (!look_up(skb, key, last, hop, ip, length))
 		return NULL;
 	hop->tick = tick;
 	return hop;
@@ -126,17 +164,20 @@ int to_wire(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 	struct iphdr *ip = (void *)(eth + 1);
-	struct packet pkt;
+	struct last_counters *last;
+	struct flow_key key;
 	struct hop *hop;
 
-	if (!packet_load(&pkt, skb) || (void *)(ip + 1) > (void *)(long)skb->data_end)
+	last = count(skb, &key);
+	if (!last || (void *)(ip + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_UNSPEC;
-	count_verdict(&pkt, ACCEPT);
 	if (ip->ttl <= 1 || ip->ihl > 5 || skb->pkt_type != PACKET_HOST) {
-		count(&pkt, ip->ttl <= 1 ? HANDED_TTL : ip->ihl > 5 ? HANDED_OPTIONS : HANDED_ROUTE);
+		last->handed[ip->ttl <= 1 ? HANDED_TTL :
+			     ip->ihl > 5  ? HANDED_OPTIONS :
+					    HANDED_ROUTE]++;
 		return TC_ACT_UNSPEC;
 	}
-	hop = next_hop(&pkt, ip);
+	hop = next_hop(skb, &key, last, ip);
 	if (!hop)
 		return TC_ACT_UNSPEC;
 	decrement_ttl(ip);
@@ -147,10 +188,9 @@ int to_wire(struct __sk_buff *skb)
 SEC("tc")
 int to_stack(struct __sk_buff *skb)
 {
-	struct packet pkt;
+	struct flow_key key;
 
-	if (packet_load(&pkt, skb))
-		count_verdict(&pkt, ACCEPT);
+	count(skb, &key);
 	return TC_ACT_UNSPEC;
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.bpf import Map
-from testbed.datapath.plan import NodePlan, Stage
+from testbed.datapath.plan import ChainPlan, NodePlan, Stage
 from testbed.datapath.tc import HANDED_OVER, SPECIALS
 
 __all__ = ["Count", "NodeStatus", "StageStatus"]
@@ -28,6 +28,8 @@ class Count:
 class StageStatus:
     """What one NF instance saw.
 
+    :ivar seen: what entered the chain less what was dropped before this NF. Read one after the
+        other, the counters can differ by the packets of a moment while traffic flows.
     :ivar dropped: by reason.
     :ivar missed: packets that found no next program, which must not happen; they were dropped.
     :ivar counters: the NF's own, by name.
@@ -77,30 +79,49 @@ class NodeStatus:
                 for index, name in enumerate(SPECIALS)
             }
 
-    def stage(self, stage: Stage) -> StageStatus:
-        """Counters of one NF instance."""
+    def entered(self, chain: ChainPlan) -> Count:
+        """What the classifier gave to a chain."""
+        counts = self.rules()
+        ordered = self.plan.policy.ordered_rules()
+        mine = [
+            count
+            for count, (owner, _) in zip(counts, ordered, strict=True)
+            if owner.id == chain.chain.id
+        ]
+        return Count(packets=sum(c.packets for c in mine), bytes=sum(c.bytes for c in mine))
+
+    def _stage(self, stage: Stage, seen: Count) -> tuple[StageStatus, Count]:
+        """Counters of one NF instance, and what it passed on."""
         with self._map("chains", stage.label, "counters") as counters:
             total = counters.total(0)
         reasons = zip(stage.description.drop_reasons, total["dropped"], strict=False)
         extra = zip(stage.description.counters, total["extra"], strict=False)
-        return StageStatus(
+        status = StageStatus(
             label=stage.label,
             name=stage.nf.name,
-            seen=Count(packets=total["packets"], bytes=total["bytes"]),
+            seen=seen,
             dropped={reason.name: n for reason, n in reasons},
             missed=total["missed"],
             counters={counter.name: n for counter, n in extra},
         )
+        passed_on = Count(packets=status.accepted, bytes=seen.bytes - total["dropped_bytes"])
+        return status, passed_on
 
     def stages(self) -> list[StageStatus]:
         """Counters of all NF instances, chain by chain."""
-        return [self.stage(stage) for stage in self.plan.stages()]
+        found = []
+        for chain in self.plan.chains:
+            here = self.entered(chain)
+            for stage in chain.stages:
+                status, here = self._stage(stage, here)
+                found.append(status)
+        return found
 
     def forwarded(self) -> tuple[Count, dict[str, int]]:
         """What the last steps got, and why ``direct`` handed packets to the kernel after all."""
         with self._map("forward", "counters") as counters:
             total = counters.total(0)
-        handed = dict(zip(HANDED_OVER, total["extra"], strict=False))
+        handed = dict(zip(HANDED_OVER, total["handed"], strict=True))
         return Count(packets=total["packets"], bytes=total["bytes"]), handed
 
     def flows(self) -> list[tuple[dict[str, int], dict[str, Any]]]:
