@@ -81,5 +81,11 @@ COMMANDS: tuple[Command, ...] = (
             ),
         ),
     ),
+    Command(
+        "bench",
+        Section.EXPERIMENTS,
+        "Measure what a packet costs on one core, and what a chain holds in memory",
+        (("sudo nfcbed bench chain", "the chain against plain routing and nftables"),),
+    ),
     Command("clean", Section.UPKEEP, "Remove what runs left that were killed with SIGKILL"),
 )

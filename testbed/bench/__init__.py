@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: MIT
+"""`nfcbed bench`: what a packet costs on one core, and what a chain holds in memory.
+
+``rig``       the network with its generator and its counter: sends and times
+``variants``  the ways through the node that are compared
+``rounds``    all of them again and again, in random order
+``noise``     what else the machine did meanwhile
+``stats``     pure: medians, ratios, slopes and their intervals
+``aims``      pure: the ratios that are asked for, and what came of them
+``record``    pure: the file ``bench.json``
+``memory``    bytes that a chain's maps and programs hold
+"""

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Bytes that the maps and programs of a chain hold, as the kernel accounts them (memlock)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.bench.rig import VIRTUAL, Rig
+from testbed.bench.variants import chain_on, dad_dnat
+
+__all__ = ["MOST_BYTES", "MOST_BYTES_PER_FLOW", "Held", "Memory", "measure_memory"]
+
+MOST_BYTES = 128 * 1024
+"""Aim: a chain of DAD and DNAT with two flows."""
+
+MOST_BYTES_PER_FLOW = 160
+"""Aim: one more flow, per NF."""
+
+_NFS = 2
+_FLOWS = 2
+_DEFAULT_BOUND = 1024
+_MANY_FLOWS = 16_384
+_BPF = ("anon_inode:bpf-map", "anon_inode:bpf-prog")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Bytes of a chain's objects.
+
+    :ivar bound: how many flows its tables have room for.
+    :ivar flows: how many are in them.
+    :ivar maps: bytes of its maps; those without preallocation count what they hold.
+    :ivar programs: bytes of its programs, without the pages of compiled code that they share
+        with others.
+    """
+
+    bound: int
+    flows: int
+    maps: int
+    programs: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of both."""
+        return self.maps + self.programs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What was found.
+
+    :ivar small: two flows, default bound.
+    :ivar large: many flows, and room for no more.
+    :ivar exact: two flows, and room for no more.
+    """
+
+    small: Held
+    large: Held
+    exact: Held
+
+    @property
+    def bytes_per_flow(self) -> float:
+        """Growth per flow and NF, tables that are allocated beforehand included."""
+        more = self.large.flows - self.exact.flows
+        return (self.large.maps - self.exact.maps) / more / _NFS
+
+
+def _objects() -> dict[tuple[str, int], int]:
+    """Memlock of each BPF map and program that this process has open, by kind and kernel id."""
+    found = {}
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            kind = os.readlink(link)  # noqa: PTH115 - a Path would take the colon for a name
+            if kind not in _BPF:
+                continue
+            text = Path(f"/proc/self/fdinfo/{link.name}").read_text()
+        except OSError:  # closed meanwhile, such as the folder's own descriptor
+            continue
+        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        number = info["map_id"] if kind.endswith("map") else info["prog_id"]
+        found[kind, int(number)] = int(info["memlock"])
+    return found
+
+
+def _hold(rig: Rig, *, bound: int, flows: int) -> Held:
+    before = _objects()
+    with chain_on(rig, dad_dnat(forward="direct", max_flows=bound)):
+        rig.send(2 * flows, to=VIRTUAL, flows=flows)
+        new = {key: size for key, size in _objects().items() if key not in before}
+    maps, programs = (sum(s for (kind, _), s in new.items() if kind == wanted) for wanted in _BPF)
+    return Held(bound=bound, flows=flows, maps=maps, programs=programs)
+
+
+def measure_memory(rig: Rig) -> Memory:
+    """Build the chain DAD, DNAT with few and with many flows and look at what it holds."""
+    return Memory(
+        small=_hold(rig, bound=_DEFAULT_BOUND, flows=_FLOWS),
+        large=_hold(rig, bound=_MANY_FLOWS, flows=_MANY_FLOWS),
+        exact=_hold(rig, bound=_FLOWS, flows=_FLOWS),
+    )

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""The bench's network: `left` sends, `node` forwards, `right` counts and drops; on one core.
+
+The generator is an XDP program run on live frames (BPF_F_TEST_XDP_LIVE_FRAMES): it writes a
+60-byte UDP frame and redirects it out of `left`. The frame's whole way up to the counter then
+runs on the same core before the next batch starts, so that the time per frame is the generator's
+plus that of the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from testbed.bench.noise import Noise, Watch
+from testbed.bpf import BpfObject, Program, attach_tc
+from testbed.errors import RunError, UnsupportedError, UserError
+from testbed.network import Network
+from testbed.paths import BUILD
+from testbed.probe import probe
+from topologies.line import NODE_LEFT, RIGHT, Line
+
+__all__ = ["DPORT", "FRAME_BYTES", "VIRTUAL", "Rig", "Sent", "default_cpu", "open_rig"]
+
+FRAME_BYTES = 60
+DPORT = 53
+VIRTUAL = NODE_LEFT  # where translated traffic is sent to, as the thesis sends it to VM1
+_NOWHERE = 0x7FFF_FFF0  # no interface has this index: the frame comes straight back
+_TRIAL_FRAMES = 1_000
+_SETTLE_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What one call of the generator gave.
+
+    :ivar ns_per_packet: by the kernel's clock, generator included, set-up of the call left out.
+    """
+
+    ns_per_packet: int
+    sent: int
+    delivered: int
+    noise: Noise
+
+
+class Rig:
+    """A running line network with its generator and its counter; see :func:`open_rig`."""
+
+    def __init__(
+        self, network: Network, *, bpffs: Path, cpu: int, stack: contextlib.ExitStack
+    ) -> None:
+        self.left, self.node, self.right = (network.node(n) for n in ("left", "node", "right"))
+        self.bpffs = bpffs
+        self.cpu = cpu
+        self.tcx = probe("tcx").state == "yes"
+        self._stack = stack
+        self._generators: dict[tuple[str | None, int], Program] = {}
+        self._sink = self._open("testbed/sink.tc.bpf.o")
+        self._sink.constants({"peer_ifindex": self.node.interface("node-eth1").index})
+        self._sink.load()
+        self._received = self._sink.map("received")
+
+    def start(self) -> None:
+        """Make frames arrive, count them at the far end, and try.
+
+        :raises RunError: frames get lost.
+        """
+        # A veth takes redirected frames only where it polls (NAPI), which GRO switches on.
+        self.node.offload("node-eth0", gro=True)
+        self.right.offload("right-eth0", gro=True)
+        with self.right.netns():
+            link = attach_tc(
+                self._sink.program("sink"), self.right.interface("right-eth0").index, tcx=self.tcx
+            )
+        self._stack.callback(link.close)
+        trial = self.send(_TRIAL_FRAMES, to=RIGHT)
+        if trial.delivered != trial.sent:
+            raise RunError(
+                f"the bench loses frames: {trial.delivered} of {trial.sent} routed ones arrived"
+            )
+
+    @contextlib.contextmanager
+    def attached(self, program: Program) -> Iterator[None]:
+        """Let a tc program have the packets that come to the node from `left`, meanwhile."""
+        with self.node.netns():
+            link = attach_tc(program, self.node.interface("node-eth0").index, tcx=self.tcx)
+        try:
+            yield
+        finally:
+            with self.node.netns():
+                link.close()
+
+    @property
+    def redirect_peer(self) -> Program:
+        """The limit: a program that does nothing but redirect to `right`."""
+        return self._sink.program("redirect_peer")
+
+    def send(self, count: int, *, to: str | None, flows: int = 1) -> Sent:
+        """Send frames and wait for those on the way.
+
+        :param to: destination address; None: the generator alone, its frames go nowhere.
+        :param flows: how many 5-tuples, in turn; they differ in the source port and address.
+        """
+        generator = self._generator(to, flows)
+        before = int(self._received.total(0))
+        with self.left.netns(), Watch(self.cpu) as watch:
+            ns = generator.send_frames(
+                bytes(FRAME_BYTES), count=count, ifindex=self.left.interface("left-eth0").index
+            )
+        delivered = self._settle(before, 0 if to is None else count)
+        return Sent(ns_per_packet=ns, sent=count, delivered=delivered, noise=watch.noise)
+
+    def _settle(self, before: int, wanted: int) -> int:
+        deadline = time.monotonic() + _SETTLE_S
+        while (arrived := int(self._received.total(0)) - before) < wanted:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        return arrived
+
+    def _open(self, name: str) -> BpfObject:
+        bpf = BpfObject(BUILD / name)
+        self._stack.callback(bpf.close)
+        return bpf
+
+    def _generator(self, to: str | None, flows: int) -> Program:
+        if (to, flows) not in self._generators:
+            bpf = self._open("testbed/generator.xdp.bpf.o")
+            bpf.constants(self._headers(to, flows))
+            bpf.load()
+            self._generators[to, flows] = bpf.program("generate")
+        return self._generators[to, flows]
+
+    def _headers(self, to: str | None, flows: int) -> dict[str, object]:
+        out, into = self.left.interface("left-eth0"), self.node.interface("node-eth0")
+        return {
+            "out_ifindex": _NOWHERE if to is None else out.index,
+            "src_mac": _mac(out.mac),
+            "dst_mac": _mac(into.mac),
+            "src": int(self.left.address.ip),
+            "dst": int(IPv4Address(to or RIGHT)),
+            "dport": DPORT,
+            "flows": flows,
+        }
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def default_cpu() -> int:
+    """The core to measure on: the last that this process may use, the first is often busier."""
+    return max(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def _pinned(cpu: int) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    if cpu not in before:
+        allowed = ", ".join(map(str, sorted(before)))
+        raise UserError(f"--cpu {cpu}: this process may use {allowed}")
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def open_rig(*, bpffs: Path, cpu: int) -> Iterator[Rig]:
+    """Build the network in this sandbox, keep this thread on one core, and send a first trial.
+
+    :raises UnsupportedError: the kernel has no XDP live frames.
+    :raises UserError: this process may not use that core.
+    :raises RunError: frames get lost.
+    """
+    answer = probe("xdp_live_frames")
+    if answer.state == "no":
+        raise UnsupportedError(
+            f"needs XDP live frames (Linux 5.18): {answer.detail} (see nfcbed doctor)"
+        )
+    with Network(Line()) as network, _pinned(cpu), contextlib.ExitStack() as stack:
+        rig = Rig(network, bpffs=bpffs, cpu=cpu, stack=stack)
+        rig.start()
+        yield rig
