@@ -85,12 +85,17 @@ struct {
 	__type(value, struct hop);
 } hops SEC(".maps");
 
+/* Length of the longest IP packet that this one becomes on the wire. */
 static __always_inline __u32 ip_length(struct __sk_buff *skb, const struct iphdr *ip)
 {
-	__u32 transport = ip->protocol == IPPROTO_UDP ? sizeof(struct udphdr) :
-							sizeof(struct tcphdr);
+	const struct tcphdr *tcp = (const void *)(ip + 1);
+	__u32 transport = sizeof(struct udphdr);
 
-	return skb->gso_size ? skb->gso_size + sizeof(*ip) + transport : bpf_ntohs(ip->tot_len);
+	if (!skb->gso_size)
+		return bpf_ntohs(ip->tot_len);
+	if (ip->protocol == IPPROTO_TCP && (void *)(tcp + 1) <= (void *)(long)skb->data_end)
+		transport = tcp->doff * 4;
+	return skb->gso_size + sizeof(*ip) + transport;
 }
 
 /* Fills the hop; returns false, counted, where the kernel has to help. */
