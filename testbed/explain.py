@@ -6,7 +6,7 @@ The same lines stand in ARCHITECTURE.md; a test compares them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from testbed.datapath.plan import ChainPlan, NodePlan, Stage
 from testbed.fields import ANY, protocol_name
 from testbed.nf import load_descriptions
 
-__all__ = ["Line", "explain", "explain_live"]
+__all__ = ["Line", "as_text", "explain", "explain_live"]
 
 _CLASSIFIER = "testbed/bpf/classifier.tc.bpf.c: classify()"
 _LAST = "testbed/bpf/forward.tc.bpf.c: {}()"
@@ -35,12 +35,25 @@ class Line:
     code: str = ""
 
 
+def as_text(lines: Iterable[Line]) -> str:
+    """The lines as plain text, each on one row; code stands below what it carries out."""
+    rows = []
+    for line in lines:
+        rows.append(f"{line.what:<9}{line.text}")
+        if line.code:
+            rows.append(f"{'':<9}└ {line.code}")
+    return "\n".join(rows)
+
+
+def _end(address: object, port: int) -> str:
+    return f"{address}:{port}" if port else str(address)
+
+
 def _packet(packet: FiveTuple) -> str:
-    ports = packet.has_ports
-    src = f"{packet.src}:{packet.sport}" if ports else str(packet.src)
-    dst = f"{packet.dst}:{packet.dport}" if ports else str(packet.dst)
+    sport, dport = (packet.sport, packet.dport) if packet.has_ports else (0, 0)
     piece = ", a fragment" if packet.fragment else ""
-    return f"{protocol_name(packet.proto)} {src} → {dst}{piece}"
+    ends = f"{_end(packet.src, sport)} → {_end(packet.dst, dport)}"
+    return f"{protocol_name(packet.proto)} {ends}{piece}"
 
 
 def _rule(rule: FlowRule) -> str:
@@ -67,7 +80,8 @@ def _stage_lines(position: int, stage: Stage, note: str) -> Iterator[Line]:
     yield Line(f"NF {position}", head, f"nfs/{name}/{name}.h: {name}()")
     reasons = ", ".join(reason.name for reason in stage.description.drop_reasons)
     if reasons:
-        yield Line("", f"may DROP: {reasons}; a fragment: {_first(stage.description.fragment)}")
+        yield Line("", f"may DROP: {reasons}")
+    yield Line("", f"fragments: {_first(stage.description.fragment)}")
 
 
 def _first(text: str) -> str:

@@ -19,7 +19,7 @@ from testbed.chain import FiveTuple
 from testbed.datapath.live import find_node
 from testbed.datapath.plan import make_plan
 from testbed.errors import UserError
-from testbed.explain import Line, explain, explain_live
+from testbed.explain import Line, as_text, explain, explain_live
 from testbed.policy import load_policy
 
 __all__ = ["app"]
@@ -37,14 +37,18 @@ def _packet(**fields: Any) -> FiveTuple:
 
 
 def _show(lines: list[Line]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        typer.echo(as_text(lines))
+        return
     table = Table.grid(padding=(0, 2))
     for _ in range(2):
         table.add_column(overflow="fold")
     for line in lines:
         table.add_row(Text(line.what, style="bold"), Text(line.text))
         if line.code:
-            table.add_row("", Text(line.code, style="cyan"))
-    Console(highlight=False, soft_wrap=False).print(table)
+            table.add_row("", Text(f"└ {line.code}", style="cyan"))
+    console.print(table)
 
 
 @app.command()
