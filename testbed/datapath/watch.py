@@ -11,23 +11,24 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import threading
 from collections.abc import Iterator
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.rtnl import RTMGRP_TC
 
 from testbed.datapath.node import NfcNode
 
 __all__ = ["watch_queues"]
+
+_RTMGRP_TC = 0x8  # <linux/rtnetlink.h>: announcements about qdiscs
 
 
 @contextlib.contextmanager
 def watch_queues(node: NfcNode) -> Iterator[None]:
     """Refresh the node's ways whenever a qdisc of its namespace changes, meanwhile."""
     with node.node.netns():
-        netlink = IPRoute()
-        netlink.bind(groups=RTMGRP_TC)
+        # Only a wake-up is wanted: what has changed is read anew by refresh_ways().
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        netlink.bind((0, _RTMGRP_TC))
     wake_read, wake_write = os.pipe()
 
     def listen() -> None:
@@ -35,7 +36,8 @@ def watch_queues(node: NfcNode) -> Iterator[None]:
             ready, _, _ = select.select([netlink.fileno(), wake_read], [], [])
             if wake_read in ready:
                 return
-            netlink.get()
+            with contextlib.suppress(OSError):  # an overflow (ENOBUFS) is news as well
+                netlink.recv(1 << 16)
             node.refresh_ways()
 
     thread = threading.Thread(target=listen, name=f"queues of {node.node.name}", daemon=True)

@@ -224,13 +224,14 @@ def test_trusted_equals_checked(rule: FlowRule) -> None:
     assert Chain(id=1, rules=[made]) == Chain(id=1, rules=[rule])
     assert pickle.loads(pickle.dumps(made)) == rule
     with pytest.raises(ValidationError, match="frozen"):
-        made.priority = 1
+        made.priority = 1  # type: ignore[misc]
 
 
 @given(st.lists(st.integers(0, 5), max_size=20))
 def test_insert_as_the_thesis_does(priorities: list[int]) -> None:
     """An NF goes before the first one of a higher priority value, so behind its equals."""
-    chain, expected = Chain(id=1), []
+    chain = Chain(id=1)
+    expected: list[NF] = []
     for number, priority in enumerate(priorities):
         nf = NF(name=f"nf{number}", priority=priority)
         chain = chain.insert(nf)
@@ -281,7 +282,7 @@ def test_values_cannot_change() -> None:
     with pytest.raises(TypeError):
         nf.params["rules"] = ()  # type: ignore[index]
     with pytest.raises(ValidationError, match="frozen"):
-        nf.priority = 3
+        nf.priority = 3  # type: ignore[misc]
     for same in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
         assert same == policy
         assert hash(same) == hash(policy)
