@@ -44,6 +44,16 @@ def test_clean_removes_dead_runs_and_says_so(folder: Path) -> None:
     assert clean() == []
 
 
+def test_live_run_is_left_alone(folder: Path) -> None:
+    """A run whose process exists keeps its folder, whoever cleans up and how often."""
+    _, live = runs.make_run("live")
+    dead = dead_run()
+    assert [run.alive for run in list_runs()] == [True, False]
+    assert clean() == [f"removed {dead.folder}, left by gone (process {dead.pid}, gone)"]
+    assert clean() == []
+    assert (live / "run.json").exists()
+
+
 @pytest.mark.parametrize("changes", [{"start_ticks": 1}, {"boot": "another"}])
 def test_reused_process_number_is_not_taken_for_the_run(
     folder: Path, changes: dict[str, Any]
