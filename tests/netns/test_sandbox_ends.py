@@ -17,19 +17,20 @@ from typing import Any
 
 import pytest
 
+from testbed import runs
 from testbed.sandbox import clean, list_runs
 
 pytestmark = pytest.mark.needs("namespaces", "bpffs")
 
 # Run as a program of its own, because it is sent signals. It writes what happens to the file
-# that its first argument names; the second says how it behaves.
+# that its first argument names; the second says how it behaves, the third where its folder is.
 PROGRAM = """
 import signal, sys, time
 from pathlib import Path
-from testbed import inside
+from testbed import inside, runs
 from testbed.sandbox import run_in_sandbox
 
-notes, how = Path(sys.argv[1]), sys.argv[2]
+notes, how, runs.RUNS = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 
 def note(text):
     with notes.open("a") as file:
@@ -71,6 +72,12 @@ sys.exit(code)
 """
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the folders of these runs apart: any other run that starts removes dead ones."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "nfcbed")
+
+
 class Started:
     """The program above, running."""
 
@@ -82,7 +89,7 @@ class Started:
             signal.signal(signal.SIGHUP, hup)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(self.notes_file), how],
+            [sys.executable, "-c", PROGRAM, str(self.notes_file), how, str(runs.RUNS)],
             start_new_session=True,
             preexec_fn=prepare,
             stdin=subprocess.DEVNULL,
@@ -226,7 +233,9 @@ def test_ctrl_c_at_a_terminal_counts_once(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     notes = tmp_path / "notes"
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-c", PROGRAM, str(notes), "prompt"])
+        os.execv(
+            sys.executable, [sys.executable, "-c", PROGRAM, str(notes), "prompt", str(runs.RUNS)]
+        )
 
     def wait_for(text: str, times: int = 1) -> None:
         deadline = time.monotonic() + 20
@@ -234,6 +243,7 @@ def test_ctrl_c_at_a_terminal_counts_once(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
+    code = None
     try:
         wait_for("ready")
         for times in (1, 2):
@@ -242,12 +252,12 @@ def test_ctrl_c_at_a_terminal_counts_once(tmp_path: Path) -> None:
             time.sleep(0.2)
             assert notes.read_text().split().count("interrupt") == times
         os.close(terminal)  # the person closes the window: a hang-up
-        terminal = -1
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
-        if terminal >= 0:
+        if code is None:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+    assert code == 129
 
 
 def test_terminal_is_put_back_after_a_kill(tmp_path: Path) -> None:
