@@ -48,18 +48,35 @@ static __always_inline __u32 transport_header(__u8 proto)
 				      0;
 }
 
-/* What the wire carries: a GSO packet becomes gso_segs packets, each with its own headers. */
+/* Headers of each packet that a GSO packet becomes, TCP options included. */
+static __always_inline __u32 segment_headers(struct __sk_buff *skb, const struct flow_key *key)
+{
+	__u32 ip = (key->info & PACKET_HEADER_WORDS) * 4;
+	__u8 *offset = (void *)(long)skb->data + L3_OFFSET + ip + 12;
+
+	if (key->proto == IPPROTO_UDP)
+		return ip + sizeof(struct udphdr);
+	if ((void *)(offset + 1) > (void *)(long)skb->data_end)
+		return ip + sizeof(struct tcphdr);
+	return ip + (*offset >> 4) * 4;
+}
+
+/* What the wire carries: a GSO packet becomes gso_segs packets, each with its own headers. Where
+ * it does not say how many (from a TAP or another sender that is not trusted) it is worked out. */
 static __always_inline void wire_size(struct __sk_buff *skb, const struct flow_key *key,
 				      __u32 *packets, __u32 *bytes)
 {
-	__u32 headers = (key->info & PACKET_HEADER_WORDS) * 4;
-	__u32 segments = skb->gso_segs;
+	__u32 headers, segments = skb->gso_segs;
 
 	*packets = 1;
 	*bytes = skb->len - L3_OFFSET;
+	if (!skb->gso_size)
+		return;
+	headers = segment_headers(skb, key);
+	if (!segments && *bytes > headers)
+		segments = (*bytes - headers + skb->gso_size - 1) / skb->gso_size;
 	if (segments <= 1)
 		return;
-	headers += key->proto == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr);
 	*packets = segments;
 	*bytes += (segments - 1) * headers;
 }

@@ -105,6 +105,14 @@ static __always_inline void count_rule(__u32 index, __u32 packets, __u32 bytes)
 	counters->bytes += bytes;
 }
 
+static __always_inline void count_full(struct __sk_buff *skb, const struct flow_key *key)
+{
+	__u32 packets, bytes;
+
+	wire_size(skb, key, &packets, &bytes);
+	count_rule(n_rules + TABLE_FULL, packets, bytes);
+}
+
 /* Some senders leave only the Ethernet header in the linear part. */
 static __always_inline void pull_headers(struct __sk_buff *skb)
 {
@@ -366,7 +374,7 @@ static __always_inline int unknown_flow(struct __sk_buff *skb, struct flow_key *
 		if (flow)
 			flow_touch(flow, turning_point(skb, key));
 		else
-			count_rule(n_rules + TABLE_FULL, 1, skb->len);
+			count_full(skb, key);
 	} else if (recent && !(key->info & PACKET_NO_PORTS)) {
 		make_recent(recent, identity, rule->order, rule->head, NULL);
 	}
