@@ -23,12 +23,13 @@
 enum packet_flags {
 	PACKET_NO_PORTS = 1 << 4, /* fragment, truncated, or a protocol without ports */
 	PACKET_FRAGMENT = 1 << 5, /* any piece of a fragmented datagram, the first one included */
+	PACKET_PADDED = 1 << 6, /* the frame went on behind the IP packet; that is cut off by now */
 	PACKET_HEADER_WORDS = 15, /* mask of the IPv4 header's length, options included */
 };
 
 /* The 5-tuple, as it stands in the packet (network byte order). Written by the classifier and by
  * NFs that rewrite; read by all. 16 bytes, no holes, so that it is a hash key as it is: a map
- * key has nothing behind proto (flow_of()).
+ * key has nothing behind proto but PACKET_NO_PORTS (flow_of()).
  *
  * `words` is the same, for copying: a key that is stored in small pieces and hashed in words at
  * once waits for the processor's store buffer, three times a chain. */
@@ -48,9 +49,9 @@ struct flow_key {
 };
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define KEY_PROTO 0x000000ffU
+#define KEY_IDENTITY (0xffU | PACKET_NO_PORTS << 8)
 #else
-#define KEY_PROTO 0xff000000U
+#define KEY_IDENTITY (0xff000000U | PACKET_NO_PORTS << 16)
 #endif
 
 /* A chain goes on after ACCEPT and ends with DROP (thesis 5.2). */
@@ -59,7 +60,7 @@ enum verdict {
 	DROP = 1,
 };
 
-/* The flow's identity alone. */
+/* The flow's identity alone. One that shows no ports is not the flow of ports 0. */
 static __always_inline struct flow_key flow_of(const struct flow_key *key)
 {
 	struct flow_key flow;
@@ -67,7 +68,7 @@ static __always_inline struct flow_key flow_of(const struct flow_key *key)
 	flow.words[0] = key->words[0];
 	flow.words[1] = key->words[1];
 	flow.words[2] = key->words[2];
-	flow.words[3] = key->words[3] & KEY_PROTO;
+	flow.words[3] = key->words[3] & KEY_IDENTITY;
 	return flow;
 }
 

@@ -154,6 +154,21 @@ static __always_inline bool header_sound(struct __sk_buff *skb, struct iphdr *ip
 	       total <= skb->len - L3_OFFSET && checksum_right(ip, end);
 }
 
+/* What a frame carries behind the IP packet: ip_rcv() cuts it off. */
+static __always_inline __u8 padding(const struct __sk_buff *skb, const struct iphdr *ip)
+{
+	return bpf_ntohs(ip->tot_len) < skb->len - L3_OFFSET ? PACKET_PADDED : 0;
+}
+
+static __always_inline void cut_padding(struct __sk_buff *skb)
+{
+	__be16 total;
+
+	if (!bpf_skb_load_bytes(skb, L3_OFFSET + offsetof(struct iphdr, tot_len), &total,
+				sizeof(total)))
+		bpf_skb_change_tail(skb, L3_OFFSET + bpf_ntohs(total), 0);
+}
+
 static __always_inline __u32 key_rest(const struct iphdr *ip, __u8 flags)
 {
 	union {
@@ -169,23 +184,25 @@ static __always_inline bool parse(struct __sk_buff *skb, struct flow_key *key)
 	struct iphdr *ip = (void *)(long)skb->data + L3_OFFSET;
 	void *end = (void *)(long)skb->data_end;
 	__u32 *ports; /* both */
+	__u8 padded;
 
 	if ((void *)(ip + 1) > end || !header_sound(skb, ip, end))
 		return false;
+	padded = padding(skb, ip);
 	key->words[0] = ip->saddr;
 	key->words[1] = ip->daddr;
 	key->words[2] = 0;
 	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) {
-		key->words[3] = key_rest(ip, PACKET_NO_PORTS | PACKET_FRAGMENT);
+		key->words[3] = key_rest(ip, padded | PACKET_NO_PORTS | PACKET_FRAGMENT);
 		return true;
 	}
 	ports = (void *)ip + ip->ihl * 4;
-	key->words[3] = key_rest(ip, PACKET_NO_PORTS);
+	key->words[3] = key_rest(ip, padded | PACKET_NO_PORTS);
 	if (!has_ports(ip->protocol) || (void *)(ports + 1) > end ||
 	    bpf_ntohs(ip->tot_len) < ip->ihl * 4 + sizeof(*ports))
 		return true;
 	key->words[2] = *ports;
-	key->words[3] = key_rest(ip, 0);
+	key->words[3] = key_rest(ip, padded);
 	return true;
 }
 
@@ -273,13 +290,15 @@ static __always_inline void flow_touch(struct flow *flow, __u8 flags)
 		flow->closing = flags != 0x02; /* a SYN alone: the ports are used again */
 }
 
-/* What the NFs find with the packet. */
+/* What the NFs find with the packet: the findings about it, and nothing behind it. */
 static __always_inline void hand_on(struct __sk_buff *skb, struct flow_key *key, __u32 number,
 				    __u16 generation)
 {
 	key->generation = generation;
 	key_store(skb, key);
 	skb->cb[4] = number;
+	if (key->info & PACKET_PADDED)
+		cut_padding(skb);
 }
 
 static __always_inline struct recent *recent_of(const struct flow_key *flow)
@@ -322,22 +341,22 @@ static __always_inline void enter_chain(struct __sk_buff *skb, __u32 head)
 		bpf_tail_call(skb, &slots, head);
 }
 
-/* An ICMP error about a packet of a translated flow goes to the NF that translated it. */
-static __always_inline void icmp_error(struct __sk_buff *skb, struct flow_key *key, __u32 bytes)
+/* An ICMP error about a packet of a translated flow goes to the NF that translated it, whatever
+ * rule it matches: it belongs to that flow. */
+static __always_inline void icmp_error(struct __sk_buff *skb, struct flow_key *key)
 {
 	struct quoted quoted = {};
 	struct flow_key way_back;
 	struct flow *flow;
 
-	if (key->proto != IPPROTO_ICMP || key->info & PACKET_FRAGMENT ||
-	    !quoted_load(skb, key, &quoted))
+	if (key->info & PACKET_FRAGMENT || !quoted_load(skb, key, &quoted))
 		return;
 	way_back = reversed(&quoted.flow);
 	flow = bpf_map_lookup_elem(&flows, &way_back);
 	if (!flow || !flow->translator)
 		return;
-	count_rule(n_rules + REPLIES, 1, bytes);
 	hand_on(skb, key, flow->number, flow->generation);
+	count_rule(n_rules + REPLIES, 1, skb->len - L3_OFFSET);
 	bpf_tail_call(skb, &slots, flow->translator);
 }
 
@@ -364,8 +383,6 @@ static __always_inline int unknown_flow(struct __sk_buff *skb, struct flow_key *
 
 	if (!rule) {
 		wire_size(skb, key, &packets, &bytes);
-		if (tracks)
-			icmp_error(skb, key, bytes);
 		count_rule(n_rules + UNMATCHED, packets, bytes);
 		return TC_ACT_UNSPEC;
 	}
@@ -373,12 +390,12 @@ static __always_inline int unknown_flow(struct __sk_buff *skb, struct flow_key *
 		flow = flow_enter(identity, rule);
 		if (flow)
 			flow_touch(flow, turning_point(skb, key));
-		else
-			count_full(skb, key);
 	} else if (recent && !(key->info & PACKET_NO_PORTS)) {
 		make_recent(recent, identity, rule->order, rule->head, NULL);
 	}
 	hand_on(skb, key, flow ? flow->number : 0, flow ? flow->generation : 0);
+	if (rule->tracks && !flow)
+		count_full(skb, key);
 	return chained(skb, key, rule->order, rule->head);
 }
 
@@ -402,6 +419,8 @@ static __always_inline int take(struct __sk_buff *skb, struct flow_key *key)
 	__u8 flags = tracks ? turning_point(skb, key) : 0;
 	struct flow *flow;
 
+	if (tracks && key->proto == IPPROTO_ICMP)
+		icmp_error(skb, key);
 	if (recent && !flags && is_recent(recent, &identity)) {
 		hand_on(skb, key, recent->number, recent->generation);
 		return chained(skb, key, recent->order, recent->head);

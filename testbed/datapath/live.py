@@ -23,6 +23,8 @@ from testbed.runs import RunInfo, list_runs
 
 __all__ = ["LiveNode", "find_node"]
 
+PACKET_NO_PORTS = 1 << 4  # enum packet_flags in nfs/include/packet.h
+
 
 @dataclass(frozen=True)
 class LiveNode:
@@ -83,7 +85,9 @@ class LiveNode:
         """The flow table's entry of this 5-tuple, or None."""
         flows = Map.from_pin(self.folder / "classifier" / "flows")
         try:
-            entry: dict[str, Any] | None = flows.get(packet.key()._asdict())
+            no_ports = 0 if packet.has_ports else PACKET_NO_PORTS
+            key = {**packet.key()._asdict(), "info": no_ports}
+            entry: dict[str, Any] | None = flows.get(key)
             return entry
         finally:
             flows.close()

@@ -239,7 +239,7 @@ def test_fragments_are_one_flow() -> None:
     """
     pieces = fragments(udp(payload=bytes(40))) + fragments(udp(sport=7, payload=bytes(40)))
     zero = udp(sport=0, dport=0)
-    with loaded(dad(threshold_pps=0.5)) as node:
+    with loaded(dad(threshold_pps=0.4)) as node:
         for packet in (udp(), zero, *pieces):
             assert verdicts(node, packet, 1) == [ACCEPT]
         assert sorted(s["counter"] for s in states(node).values()) == [0, 0, len(pieces) - 1]
