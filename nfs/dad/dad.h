@@ -59,7 +59,7 @@ static __always_inline enum verdict dad(struct packet *pkt)
 		state->window_start_ns = now_ns;
 		return ACCEPT;
 	}
-	add = unit == UNIT_BYTES ? pkt->bytes : pkt->packets;
+	add = unit == UNIT_BYTES ? wire_bytes(pkt) : wire_packets(pkt);
 	start_ns = state->window_start_ns;
 	counted = __sync_fetch_and_add(&state->counter, add) + add;
 	if ((__s64)(now_ns - start_ns) >= (__s64)window_ns) {

@@ -90,7 +90,6 @@ static __always_inline enum dnat_result dnat_create(struct packet *pkt, const st
 {
 	const struct dnat_rule *rule = dnat_rule_for(flow);
 	enum dnat_result result = DNAT_FOUND;
-	struct flow_key translated, reply;
 
 	if (!rule)
 		return DNAT_NONE;
@@ -101,11 +100,7 @@ static __always_inline enum dnat_result dnat_create(struct packet *pkt, const st
 		result = dnat_conntrack_create(pkt, flow, change);
 	if (result != DNAT_FOUND)
 		return result;
-	translated = *flow;
-	translated.dst = change->addr;
-	translated.dport = change->port;
-	reply = reversed(&translated);
-	switch (flow_add_reply(flow, &reply)) {
+	switch (flow_add_reply(flow, change->addr, change->port)) {
 	case FLOW_LINKED:
 		return DNAT_FOUND;
 	case FLOW_CLASH:

@@ -14,20 +14,21 @@
 
 #include "packet.h"
 
-/* One direction of a flow. Made by the classifier (`other` of the way there and the whole way
- * back by flow_add_reply()), deleted by the sweep. The layout is read by user space from BTF. */
+/* One direction of a flow. Made by the classifier (the way there) and by flow_add_reply() (the way
+ * back, and the last two fields of the way there), deleted by the sweep. Kept small: with its key
+ * and the kernel's own part an entry fills 96 bytes. */
 struct flow {
 	__u32 number; /* 1 to the bound */
 	__u32 order; /* of the rule that took it; see `policy` */
-	__u32 head; /* slot of the first program of its way */
-	__u32 policy; /* number of the classifier that found order and head */
 	__u32 seen_s; /* the sweep's clock at the last packet */
+	__u16 head; /* slot of the first program of its way */
+	__u16 policy; /* number of the classifier that found order and head */
 	__u16 generation; /* how often the number was given out */
+	__u16 translator; /* slot of the NF that translates replies and errors; 0: none */
 	__u8 reply; /* 1: this is the way back */
 	__u8 closing; /* a TCP FIN or RST went this way */
-	__u32 translator; /* slot of the NF that translates replies and errors; 0: none */
-	__u32 zero;
-	struct flow_key other; /* the other direction's key, where there is a translator */
+	__be16 to_port; /* where the translator sends the flow: replies come from there */
+	__be32 to;
 };
 
 struct {
@@ -43,21 +44,46 @@ const volatile __u32 reply_slot = 0;
 
 enum flow_link { FLOW_LINKED, FLOW_UNKNOWN, FLOW_CLASH, FLOW_FULL };
 
-/* Enter the 5-tuple of a flow's replies. FLOW_CLASH: it belongs to another flow. */
-static __always_inline enum flow_link flow_add_reply(const struct flow_key *key,
-						     const struct flow_key *reply)
+/* The 5-tuple of packets that go the other way. */
+static __always_inline struct flow_key reversed(const struct flow_key *key)
+{
+	struct flow_key back = {};
+
+	back.src = key->dst;
+	back.dst = key->src;
+	back.sport = key->dport;
+	back.dport = key->sport;
+	back.proto = key->proto;
+	return back;
+}
+
+/* The 5-tuple of the replies of a flow that is sent on to addr:port. */
+static __always_inline struct flow_key flow_reply(const struct flow_key *key, __be32 addr,
+						  __be16 port)
+{
+	struct flow_key sent_on = *key;
+
+	sent_on.dst = addr;
+	sent_on.dport = port;
+	return reversed(&sent_on);
+}
+
+/* Enter the 5-tuple of the replies of a flow that is sent on to addr:port. FLOW_CLASH: it belongs
+ * to another flow. */
+static __always_inline enum flow_link flow_add_reply(const struct flow_key *key, __be32 addr,
+						     __be16 port)
 {
 	struct flow *there = bpf_map_lookup_elem(&flows, key), *known;
 	struct flow back = { .reply = 1, .head = reply_slot, .translator = reply_slot };
+	struct flow_key reply = flow_reply(key, addr, port);
 
 	if (!there)
 		return FLOW_UNKNOWN;
 	back.number = there->number;
 	back.generation = there->generation;
 	back.policy = there->policy;
-	back.other = *key;
-	if (bpf_map_update_elem(&flows, reply, &back, BPF_NOEXIST)) {
-		known = bpf_map_lookup_elem(&flows, reply);
+	if (bpf_map_update_elem(&flows, &reply, &back, BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&flows, &reply);
 		if (!known)
 			return FLOW_FULL;
 		if (!known->reply || known->number != back.number ||
@@ -65,7 +91,8 @@ static __always_inline enum flow_link flow_add_reply(const struct flow_key *key,
 			return FLOW_CLASH;
 		/* Another CPU has linked this very flow. */
 	}
-	there->other = *reply;
+	there->to = addr;
+	there->to_port = port;
 	there->translator = reply_slot;
 	return FLOW_LINKED;
 }

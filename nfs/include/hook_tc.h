@@ -15,8 +15,6 @@ struct packet {
 	struct __sk_buff *skb;
 	struct flow_key key;
 	__u32 flow; /* its number; 0: none */
-	__u32 packets; /* on the wire */
-	__u32 bytes; /* IP bytes on the wire, all packets together */
 	__u32 reason; /* why DROP: index into drop_reasons */
 };
 
@@ -26,7 +24,25 @@ static __always_inline void packet_load(struct packet *pkt, struct __sk_buff *sk
 	pkt->reason = 0;
 	pkt->flow = skb->cb[4];
 	key_load(skb, &pkt->key);
-	wire_size(skb, &pkt->key, &pkt->packets, &pkt->bytes);
+}
+
+/* How many packets this one is on the wire. Asked for where it is needed only: a stage that
+ * accepts without counting does not pay for it. */
+static __always_inline __u32 wire_packets(const struct packet *pkt)
+{
+	__u32 packets, bytes;
+
+	wire_size(pkt->skb, &pkt->key, &packets, &bytes);
+	return packets;
+}
+
+/* Their IP bytes, all together. */
+static __always_inline __u32 wire_bytes(const struct packet *pkt)
+{
+	__u32 packets, bytes;
+
+	wire_size(pkt->skb, &pkt->key, &packets, &bytes);
+	return bytes;
 }
 
 static __always_inline enum verdict drop(struct packet *pkt, __u32 reason)
@@ -40,7 +56,7 @@ static __always_inline void count(const struct packet *pkt, __u32 extra)
 	struct nf_counters *counters = nf_counters();
 
 	if (counters && extra < NF_EXTRA)
-		counters->extra[extra] += pkt->packets;
+		counters->extra[extra] += wire_packets(pkt);
 }
 
 static __always_inline int dropped(const struct packet *pkt)
@@ -48,8 +64,8 @@ static __always_inline int dropped(const struct packet *pkt)
 	struct nf_counters *counters = nf_counters();
 
 	if (counters) {
-		counters->dropped[pkt->reason & (NF_REASONS - 1)] += pkt->packets;
-		counters->dropped_bytes += pkt->bytes;
+		counters->dropped[pkt->reason & (NF_REASONS - 1)] += wire_packets(pkt);
+		counters->dropped_bytes += wire_bytes(pkt);
 	}
 	return TC_ACT_SHOT;
 }
@@ -61,8 +77,8 @@ static __always_inline int missed(const struct packet *pkt)
 	struct nf_counters *counters = nf_counters();
 
 	if (counters) {
-		counters->missed += pkt->packets;
-		counters->dropped_bytes += pkt->bytes;
+		counters->missed += wire_packets(pkt);
+		counters->dropped_bytes += wire_bytes(pkt);
 	}
 	return TC_ACT_SHOT;
 }

@@ -3,6 +3,7 @@
 #ifndef NF_ICMP_QUOTE_H
 #define NF_ICMP_QUOTE_H
 
+#include "flow.h"
 #include "tc.h"
 
 #define ICMP_HEADER 8
@@ -50,19 +51,6 @@ static __always_inline bool quoted_load(struct __sk_buff *skb, const struct flow
 	quoted->flow.proto = ip.protocol;
 	return skb->len >= quoted->l4 + QUOTED_L4 &&
 	       !bpf_skb_load_bytes(skb, quoted->l4, &quoted->flow.words[2], 4);
-}
-
-/* The 5-tuple of packets that go the other way. */
-static __always_inline struct flow_key reversed(const struct flow_key *key)
-{
-	struct flow_key back = {};
-
-	back.src = key->dst;
-	back.dst = key->src;
-	back.sport = key->dport;
-	back.dport = key->sport;
-	back.proto = key->proto;
-	return back;
 }
 
 #endif

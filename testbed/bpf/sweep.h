@@ -19,7 +19,7 @@ const volatile __u32 idle_s = 0; /* any flow */
 const volatile __u32 unreplied_s = 0; /* translated ones: nothing came back */
 const volatile __u32 replied_s = 0;
 const volatile __u32 tcp_idle_s = 0; /* TCP, replied */
-const volatile __u32 policy = 1; /* number of this classifier; a later one takes the timer over */
+const volatile __u16 policy = 1; /* number of this classifier; a later one takes the timer over */
 
 struct sweep {
 	struct bpf_timer timer;
@@ -68,7 +68,7 @@ struct pass {
 
 static long sweep_flow(void *map, struct flow_key *key, struct flow *there, struct pass *pass)
 {
-	struct flow_key other = there->other;
+	struct flow_key reply = flow_reply(key, there->to, there->to_port);
 	struct number free = { .number = there->number, .generation = there->generation + 1 };
 	__u32 seen_s = there->seen_s;
 	struct flow *back = NULL;
@@ -76,13 +76,13 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *there, stru
 	if (there->reply)
 		return 0; /* goes with the way there */
 	if (there->translator)
-		back = bpf_map_lookup_elem(&flows, &other);
+		back = bpf_map_lookup_elem(&flows, &reply);
 	if (back && back->seen_s > seen_s)
 		seen_s = back->seen_s;
 	if (pass->now_s - seen_s <= kept_s(there, back, key->proto))
 		return 0;
 	if (back)
-		bpf_map_delete_elem(&flows, &other);
+		bpf_map_delete_elem(&flows, &reply);
 	if (bpf_map_delete_elem(map, key))
 		return 0;
 	bpf_map_push_elem(&numbers, &free, 0);
