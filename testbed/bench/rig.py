@@ -70,7 +70,8 @@ class Rig:
 
         :raises RunError: frames get lost.
         """
-        # A veth takes redirected frames only where it polls (NAPI), which GRO switches on.
+        # A veth takes redirected frames only where it polls (NAPI), which GRO switches on. At the
+        # far end it is on as well, because that is the faster way for plain routing.
         self.node.offload("node-eth0", gro=True)
         self.right.offload("right-eth0", gro=True)
         with self.right.netns():
