@@ -67,6 +67,11 @@ class Sandbox:
             self._at_prompt = False
             os.write(self._wake, _PROMPT_ENDS)
 
+    @property
+    def ending(self) -> bool:
+        """Whether a signal told the run to end: what catches KeyboardInterrupt can ask."""
+        return self._signum is not None
+
     def _on_signal(self, signum: int, _frame: object) -> None:
         if self._signum is not None:
             return  # cleaning up already

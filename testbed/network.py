@@ -12,14 +12,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Interface
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from mininet.cli import CLI
-from mininet.log import setLogLevel
+from mininet.log import lg, setLogLevel
 from mininet.net import Mininet
 from mininet.node import Node
 from pyroute2 import IPRoute
@@ -127,13 +127,32 @@ class Network:
     def cli(self) -> None:
         """Give a person Mininet's prompt; returns when they leave it.
 
-        Commands can be piped in as well. No history is kept.
+        Where standard input is no terminal its lines are carried out as commands, and Ctrl-C
+        ends the run as anywhere else. No history is kept.
         """
         assert self._sandbox is not None
         CLI.readlineInited = True  # or it would read and write a history file in the home
         setLogLevel("output")
-        with self._sandbox.prompt():
-            CLI(self._mininet, stdin=sys.stdin)
+        for handler in lg.handlers:  # what a node's command writes is output, not a fault
+            handler.setStream(sys.stdout)
+        if sys.stdin.isatty():
+            with self._sandbox.prompt():
+                CLI(self._mininet, stdin=sys.stdin)
+        else:
+            self._run_commands(sys.stdin)
+
+    def _run_commands(self, lines: Iterable[str]) -> None:
+        # While a command runs, Mininet hands what can be read on to it: a silent pipe keeps it
+        # from eating the commands that follow.
+        hear, say = os.pipe()
+        with os.fdopen(hear) as silence, os.fdopen(say, "w"):
+            cli = CLI(self._mininet, stdin=silence, script=os.devnull)
+            for line in lines:
+                left = cli.onecmd(cli.precmd(line.strip()))
+                if self._sandbox is not None and self._sandbox.ending:
+                    raise KeyboardInterrupt  # Mininet took the first for its running command
+                if left:
+                    return
 
     def describe(self) -> dict[str, Any]:
         """Give the state of all nodes as plain JSON values, read from the kernel now."""

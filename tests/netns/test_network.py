@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -261,6 +262,25 @@ def test_programs_in_a_node() -> None:
             net.node("vm9")
 
     with_network(Thesis(), body)
+
+
+def test_prompt_takes_commands_and_keeps_no_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Piped commands run at the prompt; what they say is standard output; the home stays."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "script").write_text("vm1 echo $((6 * 7))\nvm2 ip -br address\n")
+
+    def body(net: Network) -> None:
+        with (tmp_path / "script").open() as script:
+            sys.stdin = script
+            net.cli()
+
+    with_network(Thesis(), body)
+    output = capfd.readouterr().out
+    assert "42" in output
+    assert "10.10.9.4/24" in output
+    assert [path.name for path in tmp_path.iterdir()] == ["script"]
 
 
 def test_netns_moves_one_thread_for_a_while() -> None:
