@@ -159,6 +159,8 @@ static __always_inline enum verdict dnat_first(struct packet *pkt, struct dnat_s
 {
 	struct dnat_change change = {};
 
+	if (pkt->skb->len < l4_offset(&pkt->key) + transport_header(flow->proto))
+		return drop(pkt, DNAT_MALFORMED); /* before it opens a connection */
 	switch (dnat_create(pkt, flow, &change)) {
 	case DNAT_NONE:
 		state->phase = DNAT_LEFT;
@@ -173,6 +175,14 @@ static __always_inline enum verdict dnat_first(struct packet *pkt, struct dnat_s
 		count(pkt, DNAT_CREATED);
 		return dnat_put(pkt, &change);
 	}
+}
+
+/* A connection that the kernel has tracked since before this instance: make its replies known. */
+static __always_inline void dnat_adopt(struct dnat_state *state, const struct flow_key *flow,
+				       const struct dnat_change *change)
+{
+	if (flow_add_reply(flow, change->addr, change->port) == FLOW_LINKED)
+		dnat_remember(state, flow, change);
 }
 
 static __always_inline enum verdict dnat(struct packet *pkt)
@@ -197,9 +207,11 @@ static __always_inline enum verdict dnat(struct packet *pkt)
 		count(pkt, DNAT_UNTRANSLATED);
 		return ACCEPT;
 	}
-	if (dnat_find(pkt, state, &flow, &change))
-		return dnat_put(pkt, &change);
-	return dnat_first(pkt, state, &flow);
+	if (!dnat_find(pkt, state, &flow, &change))
+		return dnat_first(pkt, state, &flow);
+	if (use_conntrack && state->phase == DNAT_NEW && change.end == DESTINATION)
+		dnat_adopt(state, &flow, &change);
+	return dnat_put(pkt, &change);
 }
 
 #include "dnat_icmp.h"

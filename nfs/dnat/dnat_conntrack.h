@@ -17,7 +17,7 @@ static __always_inline void dnat_conntrack_touch(struct nf_conn *ct, __u8 proto,
 	bool replied = ct->status & CT_SEEN_REPLY;
 
 	if (reply && !replied)
-		bpf_ct_change_status(ct, CT_SEEN_REPLY | CT_ASSURED);
+		bpf_ct_change_status(ct, ct->status | CT_SEEN_REPLY | CT_ASSURED);
 	bpf_ct_change_timeout(ct, dnat_timeout_ms(proto, replied || reply));
 }
 
