@@ -25,9 +25,8 @@ enum dad_counter { DAD_UNTRACKED };
 /* Written by this program only. `present` and `next` are enum verdict. */
 struct dad_state {
 	__u32 generation;
-	__u32 present;
-	__u32 next;
-	__u32 zero;
+	__u16 present;
+	__u16 next;
 	__u64 window_start_ns; /* CLOCK_MONOTONIC at tick resolution */
 	__u64 counter; /* in `unit`, since the window's start */
 };
@@ -49,7 +48,7 @@ static __always_inline enum verdict dad(struct packet *pkt)
 	bool fresh;
 	struct dad_state *state = flow_state(pkt, &fresh);
 	__u64 now_ns = bpf_ktime_get_coarse_ns(), add, counted, start_ns;
-	__u32 next;
+	__u16 next;
 
 	if (!state) {
 		count(pkt, DAD_UNTRACKED);

@@ -59,14 +59,22 @@ static __always_inline void count(const struct packet *pkt, __u32 extra)
 		counters->extra[extra] += wire_packets(pkt);
 }
 
+static __always_inline void count_end(const struct packet *pkt, __u64 *packets, __u64 *bytes)
+{
+	__u32 more_packets, more_bytes;
+
+	wire_size(pkt->skb, &pkt->key, &more_packets, &more_bytes);
+	*packets += more_packets;
+	*bytes += more_bytes;
+}
+
 static __always_inline int dropped(const struct packet *pkt)
 {
 	struct nf_counters *counters = nf_counters();
 
-	if (counters) {
-		counters->dropped[pkt->reason & (NF_REASONS - 1)] += wire_packets(pkt);
-		counters->dropped_bytes += wire_bytes(pkt);
-	}
+	if (counters)
+		count_end(pkt, &counters->dropped[pkt->reason & (NF_REASONS - 1)],
+			  &counters->dropped_bytes);
 	return TC_ACT_SHOT;
 }
 
@@ -76,10 +84,8 @@ static __always_inline int missed(const struct packet *pkt)
 {
 	struct nf_counters *counters = nf_counters();
 
-	if (counters) {
-		counters->missed += wire_packets(pkt);
-		counters->dropped_bytes += wire_bytes(pkt);
-	}
+	if (counters)
+		count_end(pkt, &counters->missed, &counters->dropped_bytes);
 	return TC_ACT_SHOT;
 }
 

@@ -8,7 +8,6 @@
 
 #define ICMP_HEADER 8
 #define QUOTED_L4 8 /* what every error quotes of the transport header */
-#define IP_OFFSET 0x1fff
 
 struct icmp_start {
 	__u8 type;

@@ -7,6 +7,7 @@
 #include <linux/pkt_cls.h>
 #include "packet.h"
 
+#define IP_OFFSET 0x1fff /* of frag_off: where in its datagram a fragment belongs */
 #define L3_OFFSET ETH_HLEN /* the kernel takes VLAN tags off before tc ingress */
 
 /* Every `next` pointer of the node: one slot each. Written by user space (one slot a change),

@@ -118,6 +118,7 @@ class NodePlan:
             "n_heads": min(len(heads), _MAX_HEADS),
             "n_rules": self.n_rules,
             "tracks": int(self.tracks),
+            "max_flows": self.max_flows,
             **{name: self.flow_table[name] for name in _FLOW_TIMES},
         }
 

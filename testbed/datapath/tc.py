@@ -80,6 +80,7 @@ class TcDatapath:
         bpf.resize("rule_counters", self.plan.n_rules + len(SPECIALS))
         bpf.resize("flows", 2 * self.plan.max_flows)  # both directions
         bpf.resize("numbers", self.plan.max_flows)
+        bpf.resize("owners", self.plan.max_flows + 1)
         bpf.load()
         return bpf
 
