@@ -82,6 +82,27 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "run",
+        Section.EXPERIMENTS,
+        "Run an experiment and keep its result in a folder",
+        (
+            ("sudo nfcbed run fig7_2 --out results/first", "the data of Figure 7.2"),
+            ("sudo nfcbed run fig7_2 --quick", "the same in six seconds"),
+        ),
+    ),
+    Command(
+        "plot",
+        Section.EXPERIMENTS,
+        "Draw the figures of results, from their files alone",
+        (("nfcbed plot results/first", "Figure 7.2 as PNG and SVG"),),
+    ),
+    Command(
+        "reproduce",
+        Section.EXPERIMENTS,
+        "Run every experiment and draw its figure",
+        (("sudo nfcbed reproduce", "what `make reproduce` does"),),
+    ),
+    Command(
         "bench",
         Section.EXPERIMENTS,
         "Measure what a packet costs on one core, and what a chain holds in memory",

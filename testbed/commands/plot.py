@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""``nfcbed plot``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from testbed.errors import RunError, UserError
+from testbed.experiment.folder import owner_of_the_call
+from testbed.paths import ROOT
+from testbed.results import Result, read_result
+
+__all__ = ["app", "plot_one"]
+
+app = typer.Typer()
+
+
+def plot_one(folder: Path) -> list[Path]:
+    """Draw the figure of a folder's result into the folder; returns the files.
+
+    :raises UserError: there is no result, nothing in it to draw, or no figure of its experiment.
+    """
+    result = read_result(folder)
+    figure = _drawing(result, folder).draw(result)
+    style, files = import_module("plots._style"), []
+    for suffix in ("png", "svg"):
+        path = folder / f"{result.experiment}.{suffix}"
+        try:
+            with _replacing(path) as draft:
+                style.save(figure, draft, suffix)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror}") from None
+        files.append(path)
+    style.close(figure)
+    return files
+
+
+def _drawing(result: Result, folder: Path) -> Any:
+    """The module that draws this experiment."""
+    name = result.experiment
+    known = {path.stem for path in (ROOT / "plots").glob("*.py") if path.stem[0] != "_"}
+    if name not in known:
+        raise UserError(f"{folder}: no figure is known for experiment {name!r}")
+    if not result.series:
+        why = f" (the run failed: {result.reason})" if result.reason else ""
+        raise UserError(f"{folder}: the result holds nothing to draw{why}")
+    return import_module(f"plots.{name}")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Any:
+    """Give a draft that takes the file's place when it is done."""
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        yield draft
+        owner = owner_of_the_call()
+        if owner is not None:
+            os.chown(draft, *owner)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@app.command()
+def plot(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of results.", metavar="DIR…", show_default=False)
+    ],
+) -> int:
+    """Draw the figures of results, as PNG and SVG beside their data. Needs no root."""
+    for folder in folders:
+        for path in plot_one(folder):
+            typer.echo(str(path))
+    return 0

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""``nfcbed run``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from testbed.errors import NfcbedError, UserError
+from testbed.experiment.catalogue import experiment_names, load_experiment
+from testbed.experiment.folder import ResultFolder, default_folder
+from testbed.experiment.runner import Options, require, run_experiment
+from testbed.experiment.summary import print_summary
+from testbed.policy import load_policy
+from testbed.results import read_result
+
+__all__ = ["app", "run_one"]
+
+app = typer.Typer()
+
+
+def run_one(
+    name: str, *, out: Path, force: bool = False, policy: Path | None = None, options: Options
+) -> int:
+    """Run an experiment into a folder and print its table; returns the exit code.
+
+    Everything that can be checked is checked before the folder is touched.
+    """
+    experiment = load_experiment(name)
+    if os.geteuid() != 0:
+        raise UserError("needs root, to build networks and load programs: run it with sudo")
+    prepared = experiment.prepare(load_policy(policy or experiment.policy), options)
+    require(*experiment.needs)
+    folder = ResultFolder.prepare(out, force=force)
+    words = ["nfcbed", "run", name]
+    words += ["--quick"] if options.quick else []
+    words += ["--policy", policy.name] if policy else []
+    words += ["--forward", options.forward] if options.forward else []
+    try:
+        code = run_experiment(
+            experiment, prepared, options=options, folder=folder, command=" ".join(words)
+        )
+    except NfcbedError:
+        typer.echo(f"what was collected until then is in {out}", err=True)
+        raise
+    if code:
+        typer.echo(f"stopped; what was collected until then is in {out}", err=True)
+        return code
+    result = read_result(out)
+    print_summary(result, out)
+    return 1 if result.failed_checks else 0
+
+
+def _print_list() -> None:
+    for name in experiment_names():
+        typer.echo(f"{name:<10}  {load_experiment(name).title}")
+
+
+@app.command()
+def run(
+    name: Annotated[str | None, typer.Argument(help="Such as fig7_2.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the result; else results/NAME-<UTC time>.", metavar="DIR"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace DIR's earlier result.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The same course in a fifth of the time.")
+    ] = False,
+    policy: Annotated[
+        Path | None, typer.Option(help="Another policy than the experiment's.", metavar="FILE")
+    ] = None,
+    forward: Annotated[
+        Literal["stack", "direct"] | None,
+        typer.Option(help="Last hop of the chains; else as the policy says."),
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
+) -> int:
+    """Run an experiment and keep its result: result.json, environment.json, policy.yaml, raw/.
+
+    Ends with 1 if a check does not pass, or if the run fails; what was collected is kept.
+    """
+    if show_list:
+        _print_list()
+        return 0
+    if name is None:
+        raise UserError(f"which experiment? There are: {', '.join(experiment_names())}")
+    options = Options(quick=quick, forward=forward)
+    return run_one(
+        name, out=out or default_folder(name), force=force, policy=policy, options=options
+    )

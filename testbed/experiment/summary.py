@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""A result as a table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from testbed.results import Check, Phase, Result
+
+__all__ = ["print_summary"]
+
+
+def print_summary(result: Result, folder: Path) -> None:
+    """Print the means, what did not pass, whether the machine was the limit, and the folder."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=100)
+    console.print(Text(result.title, style="bold"))
+    if result.means:
+        console.print(_table(result))
+    for line in _verdict(result):
+        console.print(line)
+    console.print(Text(f"result in {folder}"))
+
+
+def _table(result: Result) -> Table:
+    """One row a phase: what was offered, measured at each node, and published."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    places = list(dict.fromkeys((mean.flow, mean.node) for mean in result.means))
+    table.add_column("Mbit/s")
+    for title in ("offered", *(f"{flow} at {node}" for flow, node in places), "published"):
+        table.add_column(title, justify="right")
+    values = {(mean.phase, mean.flow, mean.node): mean.steady for mean in result.means}
+    for index, phase in enumerate(result.phases):
+        measured = [_number(values.get((phase.name, *place)), digits=2) for place in places]
+        published = {_number(s.values[index]) for s in result.published if index < len(s.values)}
+        table.add_row(phase.name, _offered(phase), *measured, ", ".join(sorted(published)))
+    return table
+
+
+def _offered(phase: Phase) -> str:
+    rates = set(map(_number, phase.offered_mbps.values()))
+    return ", ".join(sorted(rates)) + (" each" if len(phase.offered_mbps) > 1 else "")
+
+
+def _verdict(result: Result) -> Iterator[Text]:
+    failed = result.failed_checks
+    for check in failed:
+        yield Text(f"✗ {describe(check)}", style="red")
+    passed = len(result.checks) - len(failed)
+    style = "red" if failed else "green"
+    yield Text(f"{passed} of {len(result.checks)} checks passed", style=style)
+    if result.validity.state == "host-limited":
+        yield Text("host-limited: this machine was the limit", style="yellow")
+        for reason in result.validity.reasons:
+            yield Text(f"  {reason}", style="yellow")
+
+
+def describe(check: Check) -> str:
+    """One check in words."""
+    value = _number(check.value, digits=4)
+    return f"{check.name}: {value} {check.unit}".rstrip() + f", expected {check.expected}"
+
+
+def _number(value: float | str | None, digits: int = 0) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""The file ``result.json`` of an experiment: what stands in it, reading and writing.
+
+Version 1. Times are seconds since ``clock_start_ns`` (CLOCK_MONOTONIC); numbers are plain.
+
+=============== ==================================================================================
+field           meaning
+=============== ==================================================================================
+format          ``nfcbed-result``
+version         of this format; a reader refuses one that is newer than itself
+experiment      its name, such as ``fig7_2``; also the stem of its figure
+title           for people
+state           ``running`` (then the run was killed), ``complete``, or ``failed``
+reason          why it failed; none otherwise
+quick           whether time was scaled down for a quick run
+started         when, UTC, ISO 8601
+clock_start_ns  zero of all times here
+parameters      what the run was asked for, with units in the names
+phases          what was sent when: a name, begin and end, the offered rate per flow
+windows         a measuring window of an NF and its verdict on a flow; ``end_s`` is when it may end
+series          values over time: a rate ``values[i]`` is that between ``t_s[i-1]`` (of the first:
+                ``begin_s``) and ``t_s[i]``, a count is that at ``t_s[i]``
+means           one value per phase, flow and node; ``steady_s`` is the part of the phase that
+                ``steady`` is the mean over, ``whole`` is that of all of it
+checks          name, value, expected (in words), unit, pass
+validity        ``valid``, ``host-limited`` or ``unknown`` with reasons: was the machine the limit?
+published       the series of the publication that the figure is drawn beside
+facts           counters and whatever else an experiment wants to keep, by name
+=============== ==================================================================================
+
+Beside it lie ``environment.json`` (the machine), ``policy.yaml`` and ``raw/`` (what tools wrote).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from testbed.errors import UserError
+
+__all__ = [
+    "FORMAT",
+    "RESULT_FILE",
+    "VERSION",
+    "Check",
+    "Mean",
+    "Phase",
+    "Result",
+    "Series",
+    "Validity",
+    "Window",
+    "dump_result",
+    "read_result",
+]
+
+FORMAT = "nfcbed-result"
+VERSION = 1
+RESULT_FILE = "result.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Phase(_Part):
+    """A stretch of time with one offered rate per flow."""
+
+    name: str
+    begin_s: float
+    end_s: float
+    offered_mbps: dict[str, float] = {}
+
+
+class Window(_Part):
+    """A window of an NF for one flow.
+
+    :ivar counted_mbps: what the NF counted in it, over its whole length; None if not in bytes.
+    """
+
+    flow: str
+    begin_s: float
+    end_s: float
+    verdict: Literal["ACCEPT", "DROP"]
+    counted: int
+    unit: Literal["byte", "packet"]
+    counted_mbps: float | None = None
+
+
+class Series(_Part):
+    """Values over time of one quantity."""
+
+    quantity: str
+    unit: str
+    flow: str | None = None
+    node: str | None = None
+    begin_s: float = 0.0
+    t_s: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+class Mean(_Part):
+    """A flow's mean at a node in one phase; None where there was nothing to take it of."""
+
+    phase: str
+    flow: str
+    node: str
+    unit: str
+    steady: float | None
+    steady_s: tuple[float, float] | None
+    whole: float | None
+
+
+class Check(_Part):
+    """One thing that has to hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str
+    value: float | int | str | None
+    expected: str
+    unit: str = ""
+    passed: Annotated[bool, Field(alias="pass")]
+
+
+class Validity(_Part):
+    """Whether the machine could carry the run; reasons with numbers."""
+
+    state: Literal["valid", "host-limited", "unknown"] = "unknown"
+    reasons: tuple[str, ...] = ()
+
+
+class Result(_Part):
+    """A whole result; the module's text tells what the fields mean."""
+
+    format: Literal["nfcbed-result"] = "nfcbed-result"
+    version: Literal[1] = 1
+    experiment: str
+    title: str
+    state: Literal["running", "complete", "failed"]
+    reason: str | None = None
+    quick: bool = False
+    started: str
+    clock_start_ns: int
+    parameters: dict[str, Any] = {}
+    phases: tuple[Phase, ...] = ()
+    windows: tuple[Window, ...] = ()
+    series: tuple[Series, ...] = ()
+    means: tuple[Mean, ...] = ()
+    checks: tuple[Check, ...] = ()
+    validity: Validity = Validity()
+    published: tuple[Series, ...] = ()
+    facts: dict[str, Any] = {}
+
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def find(self, quantity: str, *, flow: str, node: str) -> Series | None:
+        """The series of a quantity, or None."""
+        wanted = (quantity, flow, node)
+        return next((s for s in self.series if (s.quantity, s.flow, s.node) == wanted), None)
+
+
+def dump_result(result: Result) -> str:
+    """Give the text of ``result.json``; :func:`read_result` reads it back."""
+    data = result.model_dump(mode="json", by_alias=True)
+    return _compact(data) + "\n"
+
+
+def _compact(data: dict[str, Any]) -> str:
+    """JSON with one line a value of the lists at the top, so that series do not fill pages."""
+    lines = []
+    for key, value in data.items():
+        if isinstance(value, list) and value:
+            rows = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in value)
+            lines.append(f"  {json.dumps(key)}: [\n    {rows}\n  ]")
+        else:
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def read_result(folder: Path) -> Result:
+    """Read a folder's result.
+
+    :raises UserError: there is none, or it is not one of ours; the message says which field.
+    """
+    path = folder / RESULT_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: holds no result ({RESULT_FILE} is not there)") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON: {error}") from None
+    return parse_result(data, path)
+
+
+def parse_result(data: Any, path: Path) -> Result:
+    """Check what stands in a result file; raises UserError as :func:`read_result` does."""
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise UserError(f"{path}: is not a result of nfcbed (no format {FORMAT!r})")
+    version = data.get("version")
+    if type(version) is int and version > VERSION:
+        raise UserError(
+            f"{path}: has version {version} of the format, this nfcbed reads up to {VERSION}:"
+            " use the nfcbed that wrote it, or a newer one"
+        )
+    try:
+        return Result.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {where}: {first['msg']}") from None
