@@ -29,6 +29,15 @@ static __always_inline bool icmp_is_error(__u8 type)
 	return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
 }
 
+/* Where the IP packet ends: padding may follow. */
+static __always_inline __u32 packet_end(struct __sk_buff *skb)
+{
+	__be16 total = 0;
+
+	bpf_skb_load_bytes(skb, L3_OFFSET + offsetof(struct iphdr, tot_len), &total, sizeof(total));
+	return L3_OFFSET + bpf_ntohs(total);
+}
+
 /* False where the packet is no ICMP error about a whole TCP or UDP packet. */
 static __always_inline bool quoted_load(struct __sk_buff *skb, const struct flow_key *key,
 					struct quoted *quoted)
@@ -48,7 +57,7 @@ static __always_inline bool quoted_load(struct __sk_buff *skb, const struct flow
 	quoted->flow.words[1] = ip.daddr;
 	quoted->flow.words[3] = 0;
 	quoted->flow.proto = ip.protocol;
-	return skb->len >= quoted->l4 + QUOTED_L4 &&
+	return packet_end(skb) >= quoted->l4 + QUOTED_L4 &&
 	       !bpf_skb_load_bytes(skb, quoted->l4, &quoted->flow.words[2], 4);
 }
 
