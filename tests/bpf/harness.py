@@ -97,7 +97,9 @@ class LoadedNode:
 
 
 @contextlib.contextmanager
-def loaded(*chains: Mapping[str, Any], ways: Mapping[int, int] | None = None) -> Iterator[LoadedNode]:
+def loaded(
+    *chains: Mapping[str, Any], ways: Mapping[int, int] | None = None
+) -> Iterator[LoadedNode]:
     """Load the chains of :func:`policy_of`; they are gone after the block."""
     folder = bpffs() / "node"
     datapath = TcDatapath(make_plan(policy_of(*chains)), folder=folder, ways=ways or {}, tcx=True)

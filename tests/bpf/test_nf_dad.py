@@ -325,9 +325,7 @@ def on_two_cores(node: LoadedNode, packets: list[Packet], repeat: int) -> None:
 
     start = threading.Barrier(2)
     cpus = sorted(os.sched_getaffinity(0))[:2]
-    threads = [
-        threading.Thread(target=work, args=pair) for pair in zip(cpus, packets, strict=True)
-    ]
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(cpus, packets, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
