@@ -55,14 +55,6 @@ static __always_inline void count_rule(__u32 index, __u32 packets, __u32 bytes)
 	counters->bytes += bytes;
 }
 
-static __always_inline void count_full(struct __sk_buff *skb, const struct flow_key *key)
-{
-	__u32 packets, bytes;
-
-	wire_size(skb, key, &packets, &bytes);
-	count_rule(n_rules + TABLE_FULL, packets, bytes);
-}
-
 /* A new flow, or one that an earlier policy knew. Returns NULL where the table is full. */
 static __always_inline struct flow *flow_enter(const struct flow_key *key, const struct rule *rule)
 {
@@ -136,75 +128,101 @@ static __always_inline void icmp_error(struct __sk_buff *skb, struct flow_key *k
 	bpf_tail_call(skb, &slots, flow->translator);
 }
 
-static __always_inline int chained(struct __sk_buff *skb, struct flow_key *key, __u32 order,
-				   __u32 head)
-{
-	__u32 packets, bytes;
+/* Where a packet goes: to a chain, or on the way back of a translated flow. */
+struct way {
+	__u32 order; /* index of the counter */
+	__u32 head; /* slot of the first program */
+	__u32 number; /* of the flow; 0: none */
+	__u16 generation;
+	bool full; /* it should have a number, but the table is full */
+};
 
-	wire_size(skb, key, &packets, &bytes);
-	count_rule(order, packets, bytes);
-	enter_chain(skb, head);
-	count_rule(n_rules + MISSED, packets, bytes);
-	return TC_ACT_SHOT;
+static __always_inline void way_of_flow(struct way *way, const struct flow *flow)
+{
+	way->order = flow->reply ? n_rules + REPLIES : flow->order;
+	way->head = flow->head;
+	way->number = flow->number;
+	way->generation = flow->generation;
+	way->full = false;
 }
 
 /* A flow that is not in the table: because it is new, because its chain keeps no state, or
- * because no rule matches it. */
-static __always_inline int unknown_flow(struct __sk_buff *skb, struct flow_key *key,
-					const struct flow_key *identity, struct recent *recent)
+ * because no rule matches it (false). */
+static __always_inline bool search_way(struct way *way, const struct flow_key *key,
+				       const struct flow_key *identity, struct recent *recent,
+				       __u8 flags)
 {
 	struct rule *rule = search(key);
-	struct flow *flow = NULL;
-	__u32 packets, bytes;
+	struct flow *flow;
 
-	if (!rule) {
-		wire_size(skb, key, &packets, &bytes);
-		count_rule(n_rules + UNMATCHED, packets, bytes);
-		return TC_ACT_UNSPEC;
+	if (!rule)
+		return false;
+	way->order = rule->order;
+	way->head = rule->head;
+	way->number = 0;
+	way->generation = 0;
+	way->full = false;
+	if (!tracks || !rule->tracks) {
+		if (recent && !(key->info & PACKET_NO_PORTS))
+			make_recent(recent, identity, way->order, way->head, NULL);
+		return true;
 	}
-	if (tracks && rule->tracks) {
-		flow = flow_enter(identity, rule);
-		if (flow)
-			flow_touch(flow, turning_point(skb, key));
-	} else if (recent && !(key->info & PACKET_NO_PORTS)) {
-		make_recent(recent, identity, rule->order, rule->head, NULL);
+	flow = flow_enter(identity, rule);
+	way->full = !flow;
+	if (flow) {
+		way->number = flow->number;
+		way->generation = flow->generation;
+		flow_touch(flow, flags);
 	}
-	hand_on(skb, key, flow ? flow->number : 0, flow ? flow->generation : 0);
-	if (rule->tracks && !flow)
-		count_full(skb, key);
-	return chained(skb, key, rule->order, rule->head);
+	return true;
 }
 
-static __always_inline int known_flow(struct __sk_buff *skb, struct flow_key *key,
-				      const struct flow_key *identity, struct recent *recent,
-				      struct flow *flow, __u8 flags)
-{
-	__u32 order = flow->reply ? n_rules + REPLIES : flow->order;
-
-	flow_touch(flow, flags);
-	if (recent)
-		make_recent(recent, identity, order, flow->head, flow);
-	hand_on(skb, key, flow->number, flow->generation);
-	return chained(skb, key, order, flow->head);
-}
-
-static __always_inline int take(struct __sk_buff *skb, struct flow_key *key)
+static __always_inline bool find_way(struct __sk_buff *skb, struct way *way,
+				     const struct flow_key *key)
 {
 	const struct flow_key identity = flow_of(key);
 	struct recent *recent = recent_of(&identity);
 	__u8 flags = tracks ? turning_point(skb, key) : 0;
 	struct flow *flow;
 
-	if (tracks && key->proto == IPPROTO_ICMP)
-		icmp_error(skb, key);
 	if (recent && !flags && is_recent(recent, &identity)) {
-		hand_on(skb, key, recent->number, recent->generation);
-		return chained(skb, key, recent->order, recent->head);
+		way->order = recent->order;
+		way->head = recent->head;
+		way->number = recent->number;
+		way->generation = recent->generation;
+		way->full = false;
+		return true;
 	}
 	flow = tracks ? bpf_map_lookup_elem(&flows, &identity) : NULL;
-	if (flow && (flow->policy == policy || flow->reply))
-		return known_flow(skb, key, &identity, recent, flow, flags);
-	return unknown_flow(skb, key, &identity, recent);
+	if (!flow || (flow->policy != policy && !flow->reply))
+		return search_way(way, key, &identity, recent, flags);
+	flow_touch(flow, flags);
+	way_of_flow(way, flow);
+	if (recent)
+		make_recent(recent, &identity, way->order, way->head, flow);
+	return true;
+}
+
+static __always_inline int take(struct __sk_buff *skb, struct flow_key *key)
+{
+	__u32 packets, bytes;
+	struct way way;
+
+	if (tracks && key->proto == IPPROTO_ICMP)
+		icmp_error(skb, key);
+	if (!find_way(skb, &way, key)) {
+		wire_size(skb, key, &packets, &bytes);
+		count_rule(n_rules + UNMATCHED, packets, bytes);
+		return TC_ACT_UNSPEC;
+	}
+	hand_on(skb, key, way.number, way.generation);
+	wire_size(skb, key, &packets, &bytes);
+	count_rule(way.order, packets, bytes);
+	if (way.full)
+		count_rule(n_rules + TABLE_FULL, packets, bytes);
+	enter_chain(skb, way.head);
+	count_rule(n_rules + MISSED, packets, bytes);
+	return TC_ACT_SHOT;
 }
 
 SEC("tc")
