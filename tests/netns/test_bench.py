@@ -102,9 +102,15 @@ def test_memory(capfd: pytest.CaptureFixture[str]) -> None:
     """More flows hold more memory, and what a chain holds is more than its tables' contents."""
     assert main(["bench", "memory", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
-    assert found["exact"]["flows"] == found["small"]["flows"] == 2
-    assert 0 < found["exact"]["maps"] < found["small"]["maps"] < found["large"]["maps"]
-    assert 4096 <= found["small"]["programs"] < 1 << 20
+    assert found["exact"]["flows"] == found["usual"]["flows"] == 2
+    assert (
+        0
+        < found["exact"]["maps"]
+        < found["thesis"]["maps"]
+        < found["usual"]["maps"]
+        < found["large"]["maps"]
+    )
+    assert 4096 <= found["usual"]["programs"] < 1 << 20
     # Two entries of the flow table (16-byte key and a value) and two states at the least.
     assert 64 < found["bytes_per_flow_per_nf"] < 1024
 
