@@ -8,7 +8,7 @@ same tail calls as with real packets. Everything lives in the sandbox of the tes
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -107,8 +107,3 @@ def loaded(
         yield LoadedNode(datapath)
     finally:
         datapath.close()
-
-
-def rules_for(*ports: int) -> Sequence[Mapping[str, Any]]:
-    """Give flow rules for these destination ports."""
-    return [{"dport": port} for port in ports]

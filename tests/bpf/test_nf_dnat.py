@@ -310,7 +310,7 @@ def test_idle_connections_are_forgotten() -> None:
 
     Then its room is free, and its replies are nobody's.
     """
-    with loaded(dnat(TO_SERVER, unreplied_s=1, replied_s=4, max_flows=2)) as node:
+    with loaded(dnat(TO_SERVER, unreplied_s=1, replied_s=3, max_flows=2)) as node:
         node.run(udp(sport=1))
         node.run(udp(sport=2))
         node.run(answer(udp, dport=2))
