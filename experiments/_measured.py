@@ -133,7 +133,9 @@ class Course:
                     verdict="DROP" if seen[-1]["present"] else "ACCEPT",
                     counted=counted,
                     unit=guard.unit,
-                    counted_mbps=counted * 8e-6 / guard.window_s if guard.model.in_bytes else None,
+                    counted_mbps=_rounded(counted * 8e-6 / guard.window_s)
+                    if guard.model.in_bytes
+                    else None,
                 )
             )
         return found
@@ -156,7 +158,9 @@ class Course:
             node=node,
             unit="Mbit/s",
             steady=_rounded(steady),
-            steady_s=span if steady is not None else None,
+            steady_s=None
+            if steady is None or span is None
+            else (round(span[0], 6), round(span[1], 6)),
             whole=_rounded(_whole_mbps(points, phase.begin_s, phase.end_s)),
         )
 

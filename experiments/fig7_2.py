@@ -33,7 +33,7 @@ from experiments._player import LEAD_S, SPARE_S, Place, Player, Watch
 from testbed.chain import Policy
 from testbed.datapath import NfcNode
 from testbed.datapath.status import NodeStatus
-from testbed.errors import UserError
+from testbed.errors import RunError, UserError
 from testbed.experiment.iperf import Sent
 from testbed.experiment.meter import Meter, metered
 from testbed.experiment.network import open_network, udp_counter
@@ -51,6 +51,7 @@ RECEIVERS = tuple(flow.receiver for flow in FLOWS)
 SAMPLE_S = 0.05
 SETTLE_SHARE = 0.05  # of a window, left out at both ends of a phase's steady part
 QUICK = 0.2
+_CLOSE = 0.12  # the gaps between phases take up to 7 % of a quick window
 _TAIL_S = 0.3
 _AROUND_S = 2.0  # building the network, ending it
 
@@ -66,6 +67,8 @@ def prepare(policy: Policy, options: Options) -> Prepared:
     if len(windows_s) > 1:
         raise UserError("the flows' dads have different window_s: the phases could not fit both")
     (window_s,) = windows_s
+    for name, guard in guards.items():
+        _refuse_close_call(name, guard)
     parameters = {
         "topology": "thesis",
         "rates_mbps": list(RATES_MBPS),
@@ -88,6 +91,16 @@ def prepare(policy: Policy, options: Options) -> Prepared:
     )
 
 
+def _refuse_close_call(flow: str, guard: Guard) -> None:
+    """Raise UserError where a threshold is so near a rate that the short gaps would decide."""
+    for rate_mbps in RATES_MBPS[:-1]:  # what the last phase leads to is not seen
+        if 1 - _CLOSE < guard.threshold_mbps / rate_mbps < 1 + _CLOSE / 2:
+            raise UserError(
+                f"dad's threshold for {flow} ({guard.threshold_in_words}) is too near the"
+                f" {rate_mbps:g} Mbit/s that a phase offers: keep {_CLOSE:.0%} away"
+            )
+
+
 class _Run:
     """One run: builds everything, plays the phases, and knows at any time what it has seen."""
 
@@ -98,7 +111,7 @@ class _Run:
         self._player: Player | None = None
         self._tuples: dict[str, int] = {}
         self._socket_errors: dict[str, int] = {}
-        self._finished = False
+        self._reports: dict[tuple[str, str], Sent] | None = None  # known once all is well
 
     def measure(self) -> None:
         """Run from the first node to the last sample."""
@@ -123,7 +136,7 @@ class _Run:
                 )
             )
             self._play(network, Watch(status, self._places(status)), meters)
-        self._finished = True
+        self._reports = self._sent()
 
     def _places(self, status: NodeStatus) -> dict[str, Place]:
         chains = {plan.chain.id: plan for plan in status.plan.chains}
@@ -178,7 +191,7 @@ class _Run:
             zero_ns=zero_ns,
             settle_s=self._session.parameters["settle_s"],
         )
-        sent = self._sent()
+        sent = self._sent(partly=True) if self._reports is None else self._reports
         means = [course.mean(f, node, p) for p in phases for f in FLOWS for node in RECEIVERS]
         fields |= {
             "clock_start_ns": zero_ns,
@@ -187,15 +200,23 @@ class _Run:
             "series": course.series() + offered_series(FLOWS, phases, sent),
             "means": means,
         }
-        if self._finished:
+        if self._reports is not None:
             fields |= self._verdict(course, phases, means, sent)
         return fields
 
-    def _sent(self) -> dict[tuple[str, str], Sent]:
-        """What clients report that have ended, by flow and phase."""
+    def _sent(self, *, partly: bool = False) -> dict[tuple[str, str], Sent]:
+        """What the clients report that have ended, by flow and phase.
+
+        :param partly: leave out reports that are not whole, instead of raising RunError.
+        """
         found = {}
         for client in self._traffic.clients if self._traffic else ():
-            report = client.sent() if client.ended_ns else None
+            try:
+                report = client.sent() if client.ended_ns else None
+            except RunError:
+                if not partly:
+                    raise
+                continue
             if report is not None:
                 found[client.flow.name, client.phase] = report
         return found

@@ -49,6 +49,8 @@ class ResultFolder:
         :raises UserError: it holds something, or cannot be made or written.
         """
         folder = cls(path, owner=owner_of_the_call())
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: is a file; a result needs a folder")
         try:
             folder._make(path)
             held = [entry.name for entry in path.iterdir()]

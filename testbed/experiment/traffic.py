@@ -49,6 +49,7 @@ class Client:
     begun_ns: int
     ended_ns: int | None = None
     cut_short: bool = False
+    _fault: str | None = None
 
     def poll(self) -> bool:
         """Whether it has ended.
@@ -58,9 +59,11 @@ class Client:
         code = self.process.poll()
         if code is None:
             return False
-        self.ended_ns = self.ended_ns or time.monotonic_ns()
-        if code != 0 and not self.cut_short:
-            raise RunError(f"{self.who}: {_why(code, self.output)}")
+        if self.ended_ns is None:
+            self.ended_ns = time.monotonic_ns()
+            self._fault = _fault(code, self.output)
+        if self._fault is not None and not self.cut_short:
+            raise RunError(f"{self.who}: {self._fault}")
         return True
 
     def cut(self) -> None:
@@ -91,10 +94,13 @@ class Client:
         return parse_sent(document, who=self.who)
 
 
-def _why(code: int, output: Path) -> str:
+def _fault(code: int, output: Path) -> str | None:
+    """Why an iperf3 has ended; None where all was well. Some versions end with 0 at an error."""
     for document in read_documents(output.read_text(errors="replace")):
         if "error" in document:
             return f"iperf3 reports: {document['error']}"
+    if code == 0:
+        return None
     return f"iperf3 was killed (signal {-code})" if code < 0 else f"iperf3 ended with {code}"
 
 
@@ -158,10 +164,8 @@ class Traffic:
         for flow, server in self._servers.items():
             code = server.poll()
             if code is not None:
-                node = self._nodes[flow].name
-                raise RunError(
-                    f"server of {flow.name} at {node}: {_why(code, self._output_of_server(flow))}"
-                )
+                fault = _fault(code, self._output_of_server(flow)) or "iperf3 ended by itself"
+                raise RunError(f"server of {flow.name} at {self._nodes[flow].name}: {fault}")
         for client in self.clients:
             client.poll()
 
