@@ -152,22 +152,22 @@ static __always_inline bool search_way(struct way *way, const struct flow_key *k
 				       const struct flow_key *identity, struct recent *recent,
 				       __u8 flags)
 {
-	struct rule *rule = search(key);
+	struct rule rule = {};
 	struct flow *flow;
 
-	if (!rule)
+	if (!search(key, &rule))
 		return false;
-	way->order = rule->order;
-	way->head = rule->head;
+	way->order = rule.order;
+	way->head = rule.head;
 	way->number = 0;
 	way->generation = 0;
 	way->full = false;
-	if (!tracks || !rule->tracks) {
+	if (!tracks || !rule.tracks) {
 		if (recent && !(key->info & PACKET_NO_PORTS))
 			make_recent(recent, identity, way->order, way->head, NULL);
 		return true;
 	}
-	flow = flow_enter(identity, rule);
+	flow = flow_enter(identity, &rule);
 	way->full = !flow;
 	if (flow) {
 		way->number = flow->number;

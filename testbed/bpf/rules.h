@@ -7,6 +7,7 @@
 #include "packet.h"
 
 #define MAX_MASKS 64
+#define NO_RULE (~0U)
 
 /* Which part of the 5-tuple a group of rules names: the bits of the key that count. */
 struct rule_mask {
@@ -39,35 +40,38 @@ static __always_inline __u32 mask_index(__u32 i)
 	return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? i << 8 : i << 16;
 }
 
-/* The best rule of one mask, if it is better than the best so far. */
-static __always_inline struct rule *search_mask(const struct flow_key *key, __u32 i,
-						struct rule *best)
+/* The rule of one mask that the packet matches, or NULL. */
+static __always_inline struct rule *search_mask(const struct flow_key *key, __u32 i)
 {
 	const volatile struct rule_mask *mask = &masks[i];
 	struct flow_key masked;
-	struct rule *rule;
 
 	if (key->info & PACKET_NO_PORTS && mask->bits.words[2])
-		return best;
+		return NULL;
 	masked.words[0] = key->words[0] & mask->bits.words[0];
 	masked.words[1] = key->words[1] & mask->bits.words[1];
 	masked.words[2] = key->words[2] & mask->bits.words[2];
 	masked.words[3] = (key->words[3] & mask->bits.words[3]) | mask_index(i);
-	rule = bpf_map_lookup_elem(&rules, &masked);
-	return rule && (!best || rule->order < best->order) ? rule : best;
+	return bpf_map_lookup_elem(&rules, &masked);
 }
 
-static __always_inline struct rule *search(const struct flow_key *key)
+/* Find the first rule that a packet matches; returns 0 where there is none. A function of its own,
+ * so that the kernel verifies the loop over the masks once, and not again for each way that leads
+ * there: with 64 masks that was more than it takes. */
+__noinline int search(const struct flow_key *key, struct rule *best)
 {
-	struct rule *best = NULL;
 	__u32 i;
 
-	for (i = 0; i < n_masks && i < MAX_MASKS; i++) {
-		if (best && best->order < masks[i].first_order)
-			break;
-		best = search_mask(key, i, best);
+	if (!key || !best)
+		return 0;
+	best->order = NO_RULE;
+	for (i = 0; i < n_masks && i < MAX_MASKS && best->order >= masks[i].first_order; i++) {
+		struct rule *rule = search_mask(key, i);
+
+		if (rule && rule->order < best->order)
+			*best = *rule;
 	}
-	return best;
+	return best->order != NO_RULE;
 }
 
 #endif
