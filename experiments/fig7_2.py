@@ -53,7 +53,7 @@ SETTLE_SHARE = 0.05  # of a window, left out at both ends of a phase's steady pa
 QUICK = 0.2
 _CLOSE = 0.12  # the gaps between phases take up to 7 % of a quick window
 _TAIL_S = 0.3
-_AROUND_S = 2.0  # building the network, ending it
+_AROUND_S = 1.0  # building the network, ending it
 
 
 def prepare(policy: Policy, options: Options) -> Prepared:
