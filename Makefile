@@ -41,7 +41,7 @@ OBJECTS := $(foreach s,$(NF_SOURCES),build/nfs/$(notdir $(s:.c=.o))) \
 TYPED := $(foreach folder,testbed topologies experiments plots tests,\
     $(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 
-RESULTS ?= results/fig7_2
+RESULTS ?= results
 PYTEST_ARGS ?=
 FORCE ?=
 
@@ -54,8 +54,7 @@ help: ## list the targets
 
 reproduce: as-root deps ## set up, build, run the thesis's experiment: Figure 7.2 in results/
 	@$(MAKE) build
-	$(NFCBED) run fig7_2 --out $(RESULTS)
-	$(NFCBED) plot $(RESULTS)
+	$(NFCBED) reproduce --out $(RESULTS)
 
 test: as-root deps ## set up, build, check the style and run every test
 	@$(MAKE) build
