@@ -167,13 +167,17 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 SEC("tc")
 int to_wire(struct __sk_buff *skb)
 {
-	struct ethhdr *eth = (void *)(long)skb->data;
-	struct iphdr *ip = (void *)(eth + 1);
 	struct last_counters *last;
 	struct flow_key key;
+	struct ethhdr *eth;
+	struct iphdr *ip;
 	struct hop *hop;
 
 	last = count(skb, &key);
+	if (skb->vlan_present)
+		bpf_skb_vlan_pop(skb); /* VLAN 0: its priority ends here, as with routing */
+	eth = (void *)(long)skb->data;
+	ip = (void *)(eth + 1);
 	if (!last || (void *)(ip + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_UNSPEC;
 	if (ip->ttl <= 1 || ip->ihl > 5 || skb->pkt_type != PACKET_HOST) {

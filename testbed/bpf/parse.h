@@ -18,13 +18,18 @@ static __always_inline bool is_ours(struct __sk_buff *skb)
 	       !(skb->vlan_present && skb->vlan_tci & VLAN_ID);
 }
 
-/* Some senders leave only the Ethernet header in the linear part. */
+/* Some senders leave only the Ethernet header in the linear part, or cut through IP options. */
 static __always_inline void pull_headers(struct __sk_buff *skb)
 {
 	__u32 linear = skb->data_end - skb->data;
+	struct iphdr *ip = (void *)(long)skb->data + L3_OFFSET;
 
-	if (linear < WANTED_HEADERS && linear < skb->len)
-		bpf_skb_pull_data(skb, skb->len < MOST_HEADERS ? skb->len : MOST_HEADERS);
+	if (linear >= skb->len || linear >= MOST_HEADERS)
+		return;
+	if (linear >= WANTED_HEADERS && (void *)(ip + 1) <= (void *)(long)skb->data_end &&
+	    ip->ihl == 5)
+		return;
+	bpf_skb_pull_data(skb, skb->len < MOST_HEADERS ? skb->len : MOST_HEADERS);
 }
 
 static __always_inline bool checksum_right(struct iphdr *ip, void *end)
