@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import socket
+import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,12 +21,16 @@ from testbed.probe import probe
 
 __all__ = ["NfcNode", "ways_out"]
 
+_SIOCETHTOOL = 0x8946
+_OFFLOADS = (0x16, 0x1E, 0x23)  # ETHTOOL_GTXCSUM, ETHTOOL_GTSO, ETHTOOL_GGSO
+
 
 def ways_out() -> dict[int, int]:
     """How to leave by each interface of this thread's network namespace: index to way.
 
-    ``WAY_PEER`` for a veth that has no queue to skip (so that a rate limit always holds) and
-    whose other end lies in another namespace, ``WAY_QUEUE`` for the rest.
+    ``WAY_PEER`` for a veth that has no queue to skip (so that a rate limit always holds), leaves
+    checksums and cutting of merged packets to the other end, and whose other end lies in another
+    namespace; ``WAY_QUEUE`` for the rest.
     """
     found: dict[int, int] = {}
     with IPRoute() as ipr:
@@ -33,9 +41,21 @@ def ways_out() -> dict[int, int]:
             queue = queues.get(link["index"])
             queueless = queue is None or queue.get_attr("TCA_KIND") == "noqueue"
             elsewhere = link.get_attr("IFLA_LINK_NETNSID") is not None
-            peer = kind == "veth" and queueless and elsewhere
+            peer = kind == "veth" and queueless and elsewhere and _offloads(link.get("ifname"))
             found[link["index"]] = WAY_PEER if peer else WAY_QUEUE
     return found
+
+
+def _offloads(interface: str) -> bool:
+    """Whether an interface leaves checksums and segmentation undone: then it may be skipped."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for command in _OFFLOADS:
+            answer = ctypes.create_string_buffer(struct.pack("=II", command, 0))
+            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(answer))
+            fcntl.ioctl(sock, _SIOCETHTOOL, request)
+            if not struct.unpack("=II", answer.raw[:8])[1]:
+                return False
+    return True
 
 
 class NfcNode:
