@@ -83,7 +83,8 @@ def bytes_of(packet: Packet, *, dst: str = NODE_MAC, src: str = PEER_MAC) -> byt
 
 def shown(frame: bytes) -> str:
     """Give a frame in scapy's words, for the message of a failed comparison."""
-    return str(Ether(frame).show(dump=True))
+    lines = str(Ether(frame).show(dump=True)).splitlines()
+    return "\n".join(line if len(line) < 100 else f"{line[:100]}…" for line in lines)
 
 
 def quote(packet: Packet, *, length: int | None = None) -> bytes:
