@@ -14,7 +14,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # so that no daemon (Open vSwitch's, for one) is installed and started.
 APT_PACKAGES := \
     ca-certificates clang conntrack ethtool gcc iperf3 iproute2 iptables iputils-ping kmod libbpf-dev \
-    libbpf1 libc6-dev linux-libc-dev llvm mininet nftables procps python3 python3-venv \
+    libbpf-tools libbpf1 libc6-dev linux-libc-dev llvm mininet nftables procps python3 python3-venv \
     tcpdump util-linux
 # Handy when one looks at what is loaded; nothing depends on it.
 APT_OPTIONAL := bpftool

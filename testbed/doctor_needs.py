@@ -218,6 +218,12 @@ TOOLS: tuple[Tool, ...] = (
     Tool("iptables", "the reference iptables", "iptables", ("-V",)),
     Tool("conntrack", "listing translated connections", "conntrack", ("-V",)),
     Tool("vmstat", "memory and CPU as the thesis measures them", "procps", ("-V",)),
+    Tool(
+        "cpudist",
+        "Figure 7.3: how long tasks stay on a CPU",
+        "libbpf-tools",
+        pattern=r"\d+(?:\.\d+)*",
+    ),
     Tool("tcpdump", "looking at packets by hand", "tcpdump"),
     Tool("bpftool", "looking at loaded programs by hand", "bpftool", ("version",)),
 )

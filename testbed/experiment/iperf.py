@@ -17,6 +17,7 @@ from testbed.errors import RunError
 
 __all__ = [
     "BLOCK_BYTES",
+    "JUMBO_BLOCK_BYTES",
     "Sent",
     "UdpFlow",
     "client_command",
@@ -29,6 +30,9 @@ __all__ = [
 BLOCK_BYTES = 1448
 """UDP payload of a packet: fits an MTU of 1500 with room for a tunnel's or options' 24 bytes."""
 
+JUMBO_BLOCK_BYTES = 8948
+"""The same for an MTU of 9000."""
+
 _PACING_US = 200
 _CONNECT_MS = 3000
 _REPORT_S = 0.1
@@ -40,6 +44,7 @@ class UdpFlow:
 
     :ivar name: for people and for files.
     :ivar receiver: node where it should arrive.
+    :ivar block_bytes: UDP payload of each packet.
     """
 
     name: str
@@ -47,6 +52,7 @@ class UdpFlow:
     dport: int
     cport: int
     receiver: str
+    block_bytes: int = BLOCK_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +89,14 @@ def client_command(
 
     :param buffer_bytes: of both ends' sockets; at most what their kernel allows.
     """
-    payload_bytes = max(BLOCK_BYTES, round(rate_mbps * 1e6 / 8 * duration_s))
+    payload_bytes = max(flow.block_bytes, round(rate_mbps * 1e6 / 8 * duration_s))
     options = {
         "--client": flow.dst,
         "--port": flow.dport,
         "--cport": flow.cport,
         "--bitrate": round(rate_mbps * 1e6),
         "--bytes": payload_bytes,
-        "--length": BLOCK_BYTES,
+        "--length": flow.block_bytes,
         "--window": buffer_bytes,
         "--pacing-timer": _PACING_US,
         "--interval": _REPORT_S,

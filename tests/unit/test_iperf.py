@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from testbed.errors import RunError
 from testbed.experiment.iperf import (
     BLOCK_BYTES,
+    JUMBO_BLOCK_BYTES,
     UdpFlow,
     client_command,
     parse_sent,
@@ -43,6 +45,13 @@ def test_client_sends_the_bytes_of_its_rate_and_time_from_its_own_port() -> None
     assert option(command, "--client") == "10.10.9.5"
     assert option(command, "--window") == "212992"
     assert option(command, "--length") == str(BLOCK_BYTES)
+
+
+def test_flow_says_how_large_its_packets_are() -> None:
+    """A jumbo flow sends jumbo packets, and one at least."""
+    flow = replace(FLOW, block_bytes=JUMBO_BLOCK_BYTES)
+    command = client_command(flow, rate_mbps=0.0001, duration_s=0.1, buffer_bytes=65536)
+    assert option(command, "--length") == option(command, "--bytes") == "8948"
 
 
 def test_client_sends_at_least_one_packet() -> None:
