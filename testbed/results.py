@@ -25,6 +25,7 @@ means           one value per phase, flow and node; ``steady_s`` is the part of 
 checks          name, value, expected (in words), unit, pass
 validity        ``valid``, ``host-limited`` or ``unknown`` with reasons: was the machine the limit?
 published       the series of the publication that the figure is drawn beside
+compared        the rows of the published table: value, its interval, and what was published
 facts           counters and whatever else an experiment wants to keep, by name
 =============== ==================================================================================
 
@@ -46,6 +47,7 @@ __all__ = [
     "RESULT_FILE",
     "VERSION",
     "Check",
+    "Compared",
     "Mean",
     "Phase",
     "Result",
@@ -125,6 +127,22 @@ class Check(_Part):
     passed: Annotated[bool, Field(alias="pass")]
 
 
+class Compared(_Part):
+    """One value of a published table beside ours.
+
+    :ivar low: lower end of the bootstrap 95 % interval of ``value``; None where there is none.
+    :ivar aim: what the value should be at least; None where nothing is aimed at.
+    """
+
+    name: str
+    unit: str = ""
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    published: float | None = None
+    aim: float | None = None
+
+
 class Validity(_Part):
     """Whether the machine could carry the run; reasons with numbers."""
 
@@ -152,6 +170,7 @@ class Result(_Part):
     checks: tuple[Check, ...] = ()
     validity: Validity = Validity()
     published: tuple[Series, ...] = ()
+    compared: tuple[Compared, ...] = ()
     facts: dict[str, Any] = {}
 
     @property

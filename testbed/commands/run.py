@@ -32,6 +32,8 @@ def run_one(
     experiment = load_experiment(name)
     if os.geteuid() != 0:
         raise UserError("needs root, to build networks and load programs: run it with sudo")
+    if options.mtu is not None and not experiment.takes_mtu:
+        raise UserError(f"{name} runs with an MTU of its own: leave --mtu out")
     prepared = experiment.prepare(load_policy(policy or experiment.policy), options)
     require(*experiment.needs)
     folder = ResultFolder.prepare(out, force=force)
@@ -39,6 +41,7 @@ def run_one(
     words += ["--quick"] if options.quick else []
     words += ["--policy", policy.name] if policy else []
     words += ["--forward", options.forward] if options.forward else []
+    words += ["--mtu", str(options.mtu)] if options.mtu else []
     try:
         code = run_experiment(
             experiment, prepared, options=options, folder=folder, command=" ".join(words)
@@ -77,6 +80,12 @@ def run(
         Literal["stack", "direct"] | None,
         typer.Option(help="Last hop of the chains; else as the policy says."),
     ] = None,
+    mtu: Annotated[
+        int | None,
+        typer.Option(
+            min=576, max=65_535, help="MTU of all links; else what this machine can carry."
+        ),
+    ] = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
 ) -> int:
     """Run an experiment and keep its result: result.json, environment.json, policy.yaml, raw/.
@@ -88,7 +97,7 @@ def run(
         return 0
     if name is None:
         raise UserError(f"which experiment? There are: {', '.join(experiment_names())}")
-    options = Options(quick=quick, forward=forward)
+    options = Options(quick=quick, forward=forward, mtu=mtu)
     return run_one(
         name, out=out or default_folder(name), force=force, policy=policy, options=options
     )

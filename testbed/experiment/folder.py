@@ -86,7 +86,8 @@ class ResultFolder:
         if RESULT_FILE not in held:
             return
         paths = [self.path / name for name in held & {ENVIRONMENT_FILE, POLICY_FILE}]
-        paths += [*self.path.glob("fig*.png"), *self.path.glob("fig*.svg")]
+        for kind in ("png", "svg"):
+            paths += [*self.path.glob(f"fig*.{kind}"), *self.path.glob(f"table*.{kind}")]
         paths += (self.path / RAW).glob("*.json")
         for path in (*paths, self.path / RESULT_FILE):
             path.unlink()

@@ -38,10 +38,12 @@ class Options:
     """What a user can ask of any experiment.
 
     :ivar forward: the chains' last hop; None: as the policy says.
+    :ivar mtu: of all links, in bytes; None: as the experiment chooses.
     """
 
     quick: bool = False
     forward: Literal["stack", "direct"] | None = None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class Experiment:
     """One table or figure of the evaluation.
 
     :ivar policy: the policy file that it runs with if none is given.
+    :ivar takes_mtu: whether it can be run with another MTU than its own.
     :ivar needs: what it needs, by ``nfcbed doctor``'s keys.
     :ivar prepare: raises UserError where policy or options do not fit the experiment.
     """
@@ -72,6 +75,7 @@ class Experiment:
     title: str
     policy: Path
     prepare: Callable[[Policy, Options], Prepared]
+    takes_mtu: bool = False
     needs: tuple[str, ...] = ("iperf3", "mnexec", "ethtool", "objects")
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from testbed.results import Check, Phase, Result
+from testbed.results import Check, Compared, Phase, Result
 
 __all__ = ["print_summary"]
 
@@ -21,7 +21,9 @@ def print_summary(result: Result, folder: Path) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
     console.print(Text(result.title, style="bold"))
-    if result.means:
+    if result.compared:
+        console.print(_comparison(result))
+    elif result.means:
         console.print(_table(result))
     for line in _verdict(result):
         console.print(line)
@@ -41,6 +43,35 @@ def _table(result: Result) -> Table:
         published = {_number(s.values[index]) for s in result.published if index < len(s.values)}
         table.add_row(phase.name, _offered(phase), *measured, ", ".join(sorted(published)))
     return table
+
+
+def _comparison(result: Result) -> Table:
+    """One row a value of the published table: ours, its interval, theirs."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("")
+    for title in ("measured", "95 % interval", "published", "unit"):
+        table.add_column(title, justify="left" if title == "unit" else "right")
+    for row in result.compared:
+        aim = f"aim ≥ {row.aim:g}" if row.aim is not None else ""
+        table.add_row(
+            row.name,
+            _figures(row.value),
+            _interval(row),
+            _figures(row.published),
+            " ".join(filter(None, (row.unit, aim))),
+        )
+    return table
+
+
+def _interval(row: Compared) -> str:
+    if row.low is None or row.high is None:
+        return "–"
+    return f"{_figures(row.low)} … {_figures(row.high)}"
+
+
+def _figures(value: float | None) -> str:
+    """A number with six figures."""
+    return "–" if value is None else f"{value:.6g}"
 
 
 def _offered(phase: Phase) -> str:

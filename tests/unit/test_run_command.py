@@ -176,3 +176,27 @@ def test_summary_of_a_result_without_means(
     shutil.copy(RECORDED / "result.json", tmp_path)
     print_summary(read_result(tmp_path).model_copy(update={"means": ()}), tmp_path)
     assert "21 of 21" in capsys.readouterr().out
+
+
+def test_mtu_is_refused_where_an_experiment_has_its_own(
+    tmp_path: Path, made_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option that would do nothing is not taken; no folder is made for it."""
+    made_up()
+    assert run(tmp_path, "--mtu", "9000") == 2
+    assert "leave --mtu out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_table_is_printed_beside_ours(
+    tmp_path: Path, made_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row a value: measured, interval, published; a value that is not there is a dash."""
+    row = {"name": "flow 1", "value": 0.99951, "low": 0.9991, "high": 0.9999, "published": 0.9943}
+    made_up(compared=[{**row, "aim": 0.999}, {"name": "memory", "value": None}])
+    assert run(tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (first,) = (line.split() for line in lines if line.strip().startswith("flow 1 "))
+    assert first[2:] == "0.99951 0.9991 … 0.9999 0.9943 aim ≥ 0.999".split()
+    (second,) = (line.split() for line in lines if line.strip().startswith("memory"))
+    assert second[1:] == ["–", "–", "–"]
