@@ -80,6 +80,8 @@ class Param(_Value):
     :ivar max: largest number, or most rows of a table.
     :ivar one_of: exactly one parameter of those with the same ``one_of`` must be given.
     :ivar choices: what a choice may be; the object gets the position.
+    :ivar needs: what a choice needs of the kernel beyond the datapath: choice to probe, by the
+        keys of ``nfcbed doctor --json``.
     :ivar rodata: the read-only variable that is set to (value + the parameter ``plus``) × the
         parameter ``times`` × scale, rounded down.
     :ivar sets: further read-only variables that are set where the parameter is given.
@@ -99,6 +101,7 @@ class Param(_Value):
     default: Any = None
     one_of: str | None = None
     choices: Names = ()
+    needs: Mapping[str, str] = {}
     rodata: str | None = None
     scale: Number = 1
     plus: str | None = None
@@ -113,6 +116,8 @@ class Param(_Value):
     def _consistent(self) -> Self:
         if (self.type == "choice") != bool(self.choices):
             raise problem("a choice, and nothing else, has choices", at=("choices",))
+        if not self.needs.keys() <= set(self.choices):
+            raise problem("must name choices", at=("needs",))
         if (self.type == "table") != bool(self.columns and self.bpf_map):
             raise problem("a table, and nothing else, has columns and bpf_map", at=("type",))
         if [self.required, self.default is not None, self.one_of is not None].count(True) != 1:
@@ -264,6 +269,12 @@ class NFDescription(_Value):
                 found[f"n_{name}"] = len(value)
             found |= param.sets
         return found
+
+    def needs(self, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Give the probes of what these parameters need of the kernel. Raises PolicyError."""
+        values = self.check(params)
+        asked = [self.params[name].needs.get(str(value)) for name, value in values.items()]
+        return tuple(name for name in asked if name)
 
     def map_sizes(self, params: Mapping[str, Any]) -> dict[str, int]:
         """Give how many entries maps hold, where a parameter says so. Raises PolicyError."""

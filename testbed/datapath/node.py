@@ -14,8 +14,9 @@ from typing import Any, Self
 from pyroute2 import IPRoute
 
 from testbed.chain import Policy
-from testbed.datapath.plan import make_plan
+from testbed.datapath.plan import NodePlan, make_plan
 from testbed.datapath.tc import WAY_PEER, WAY_QUEUE, TcDatapath
+from testbed.errors import UnsupportedError
 from testbed.netnode import NetNode
 from testbed.probe import probe
 
@@ -46,6 +47,22 @@ def ways_out() -> dict[int, int]:
     return found
 
 
+def _require(plan: NodePlan) -> None:
+    """Ask for what the NFs need beyond the datapath, which also loads the modules that hold it.
+
+    A function of a module that is not loaded would be found missing only by the verifier, whose
+    message says nothing of it.
+    """
+    for stage in plan.stages():
+        for name in stage.description.needs(stage.nf.params):
+            answer = probe(name)
+            if answer.state == "no":
+                raise UnsupportedError(
+                    f"{stage.label}: its parameters need {name}: {answer.detail}"
+                    " (see nfcbed doctor)"
+                )
+
+
 def _offloads(interface: str) -> bool:
     """Whether an interface leaves checksums and segmentation undone: then it may be skipped."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -65,6 +82,7 @@ class NfcNode:
     :param policy: which chains.
     :param bpffs: the run's bpffs; the node gets a folder of its own name there.
     :raises BpfError: the kernel refused a program or a map; nothing is left of it.
+    :raises UnsupportedError: the kernel lacks what an NF's parameters ask for.
     """
 
     def __init__(self, node: NetNode, policy: Policy, *, bpffs: Path) -> None:
@@ -74,9 +92,11 @@ class NfcNode:
 
     def start(self) -> Self:
         """Build the chains and let packets enter them."""
+        plan = make_plan(self.policy)
+        _require(plan)
         with self.node.netns():
             self.datapath = TcDatapath(
-                make_plan(self.policy),
+                plan,
                 folder=self._folder,
                 ways=ways_out(),
                 tcx=probe("tcx").state == "yes",

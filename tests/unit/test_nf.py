@@ -15,6 +15,7 @@ from hypothesis import given
 from testbed.errors import PolicyError
 from testbed.nf import NFDescription, load_description, load_descriptions
 from testbed.paths import NFS
+from testbed.probe import PROBES
 from tests.unit.strategies import dad_params, dnat_params
 
 ROW = {"dport": 53, "to": "10.10.9.4"}
@@ -191,6 +192,15 @@ def loaded(folder: Path, text: str) -> NFDescription:
     return load_description(path)
 
 
+def test_needs_follow_from_the_choice() -> None:
+    """Only a connection-tracking DNAT asks for connection tracking, by a key of the probes."""
+    dnat = DESCRIPTIONS["dnat"]
+    assert dnat.needs({"rules": [ROW]}) == ()
+    assert dnat.needs({"rules": [ROW], "state": "conntrack"}) == ("conntrack_kfuncs",)
+    asked = {n for d in DESCRIPTIONS.values() for p in d.params.values() for n in p.needs.values()}
+    assert asked <= PROBES.keys()
+
+
 WRONG = [
     ("name: y\n" + MINIMAL[8:], r"nf\.yaml:1: name: must be the folder's name, x, got y"),
     (MINIMAL + "colour: red\n", r"nf\.yaml:8: colour: unknown key 'colour'"),
@@ -200,6 +210,10 @@ WRONG = [
         r"nf\.yaml:9: params\.a\.default: must be ≥ 1, got 0",
     ),
     (MINIMAL + "params: {a: {type: choice, help: h, default: x}}\n", "has choices"),
+    (
+        MINIMAL + "params: {a: {type: choice, choices: [x], help: h, default: x, needs: {y: z}}}\n",
+        r"params\.a\.needs: must name choices",
+    ),
     (MINIMAL + "params: {a: {type: table, help: h, required: true}}\n", "has columns and bpf_map"),
     (
         MINIMAL + "params: {a: {type: int, help: h, default: 1, times: b}}\n",
