@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from testbed.bench.rig import VIRTUAL, Rig
 from testbed.bench.variants import chain_on, dad_dnat
+from testbed.bpf.held import objects_in_use
 
 __all__ = ["MOST_BYTES", "MOST_BYTES_PER_FLOW", "Held", "Memory", "measure_memory"]
 
@@ -23,7 +22,6 @@ _FLOWS = 2
 _THESIS_BOUND = 10
 _DEFAULT_BOUND = 1024
 _MANY_FLOWS = 16_384
-_BPF = ("anon_inode:bpf-map", "anon_inode:bpf-prog")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,29 +68,14 @@ class Memory:
         return (self.large.maps - self.exact.maps) / more / _NFS
 
 
-def _objects() -> dict[tuple[str, int], int]:
-    """Memlock of each BPF map and program that this process has open, by kind and kernel id."""
-    found = {}
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            kind = os.readlink(link)  # noqa: PTH115 - a Path would take the colon for a name
-            if kind not in _BPF:
-                continue
-            text = Path(f"/proc/self/fdinfo/{link.name}").read_text()
-        except OSError:  # closed meanwhile, such as the folder's own descriptor
-            continue
-        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        number = info["map_id"] if kind.endswith("map") else info["prog_id"]
-        found[kind, int(number)] = int(info["memlock"])
-    return found
-
-
 def _hold(rig: Rig, *, bound: int, flows: int) -> Held:
-    before = _objects()
+    before = objects_in_use()
     with chain_on(rig, dad_dnat(forward="direct", max_flows=bound)):
         rig.send(2 * flows, to=VIRTUAL, flows=flows)
-        new = {key: size for key, size in _objects().items() if key not in before}
-    maps, programs = (sum(s for (kind, _), s in new.items() if kind == wanted) for wanted in _BPF)
+        new = [use for key, use in objects_in_use().items() if key not in before]
+    maps, programs = (
+        sum(use.held_bytes for use in new if use.kind == kind) for kind in ("map", "program")
+    )
     return Held(bound=bound, flows=flows, maps=maps, programs=programs)
 
 

@@ -100,6 +100,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "bpf_link_create": (_i, [_i, _i, _i, _p]),
     "bpf_link_update": (_i, [_i, _i, _p]),
     "bpf_enable_stats": (_i, [_i]),
+    "bpf_raw_tracepoint_open": (_i, [_s, _i]),
     "bpf_tc_hook_create": (_i, [_p]),
     "bpf_tc_hook_destroy": (_i, [_p]),
     "bpf_tc_attach": (_i, [_p, _p]),
