@@ -65,7 +65,7 @@ def chains(draw: st.DrawFn, around: list[FiveTuple]) -> list[dict[str, Any]]:
     near = st.sampled_from(around).flatmap(rules_around)
     return [
         {
-            "rules": draw(st.lists(near | rules(), max_size=6)),
+            "rules": draw(st.lists(near | near | near | rules(), max_size=8)),
             "nfs": draw(st.lists(st.sampled_from([PASS, MEASURE]), max_size=2)),
         }
         for _ in range(draw(st.integers(1, 3)))
@@ -108,6 +108,16 @@ def test_priorities() -> None:
         assert counted(node) == {0: 1, 1: 1}
         node.run(udp(dst="192.0.2.1", dport=54))
         assert counted(node) == {0: 1, 1: 1, 3: 1}
+
+
+@in_sandbox
+def test_mask_that_is_searched_later_can_be_better() -> None:
+    """A rule is found although another mask, whose first rule comes before it, has a match too."""
+    rules = [{"dport": 99}, {"src": CLIENT}, {"dport": 53}]
+    with loaded({"rules": rules, "nfs": [PASS]}) as node:
+        assert [list(g.orders.values()) for g in node.datapath.plan.groups] == [[0, 2], [1]]
+        node.run(udp())
+        assert counted(node) == {1: 1}
 
 
 @in_sandbox

@@ -195,9 +195,13 @@ def test_table_full(on_full: str, verdict: Verdict, dropped: int) -> None:
 
 @in_sandbox
 def test_idle_flow_is_forgotten() -> None:
-    """A flow's number is free again after a window and idle_s without a packet."""
-    with loaded(dad(threshold_pps=10, window_s=0.01, idle_s=1, max_flows=1)) as node:
-        verdicts(node, udp(sport=1), 1)
+    """A flow's number is free again after a window and idle_s without a packet.
+
+    The next flow that gets it inherits nothing: no count, and no verdict.
+    """
+    with loaded(dad(threshold_pps=100, window_s=0.01, idle_s=1, max_flows=1)) as node:
+        verdicts(node, udp(sport=1), 4)
+        assert states(node)[1]["next"] == 1
         verdicts(node, udp(sport=2), 1)
         assert node.special("table_full") == 1
         deadline = time.monotonic() + 8
@@ -207,7 +211,7 @@ def test_idle_flow_is_forgotten() -> None:
         assert node.special("table_full") == 1
         ((key, entry),) = node.status.flows()
         assert (key["sport"], entry["number"], entry["generation"]) == (2, 1, 1)
-        assert states(node)[1]["counter"] == 0
+        assert (states(node)[1]["counter"], states(node)[1]["next"]) == (0, 0)
 
 
 @in_sandbox
