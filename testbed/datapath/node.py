@@ -25,6 +25,8 @@ __all__ = ["NfcNode", "ways_out"]
 _SIOCETHTOOL = 0x8946
 _OFFLOADS = (0x16, 0x1E, 0x23)  # ETHTOOL_GTXCSUM, ETHTOOL_GTSO, ETHTOOL_GGSO
 
+_ACCEPT_LOCAL = Path("/proc/sys/net/ipv4/conf/all/accept_local")
+
 
 def ways_out() -> dict[int, int]:
     """How to leave by each interface of this thread's network namespace: index to way.
@@ -83,6 +85,9 @@ class NfcNode:
     :param bpffs: the run's bpffs; the node gets a folder of its own name there.
     :raises BpfError: the kernel refused a program or a map; nothing is left of it.
     :raises UnsupportedError: the kernel lacks what an NF's parameters ask for.
+
+    While a chain translates, the node routes packets that bear an address of its own as their
+    source: replies are translated before routing, so they seem to come from the node itself.
     """
 
     def __init__(self, node: NetNode, policy: Policy, *, bpffs: Path) -> None:
@@ -95,6 +100,7 @@ class NfcNode:
         plan = make_plan(self.policy)
         _require(plan)
         with self.node.netns():
+            self._accept_local = _ACCEPT_LOCAL.read_text()
             self.datapath = TcDatapath(
                 plan,
                 folder=self._folder,
@@ -102,16 +108,22 @@ class NfcNode:
                 tcx=probe("tcx").state == "yes",
             )
             try:
+                if any(stage.description.translates for stage in plan.stages()):
+                    _ACCEPT_LOCAL.write_text("1")
                 self.datapath.attach({i.name: i.index for i in self.node.interfaces})
             except BaseException:
-                self.datapath.close()
+                self._stop()
                 raise
         return self
+
+    def _stop(self) -> None:
+        self.datapath.close()
+        _ACCEPT_LOCAL.write_text(self._accept_local)
 
     def close(self) -> None:
         """Detach and unload; the node routes on without chains."""
         with self.node.netns():
-            self.datapath.close()
+            self._stop()
 
     def refresh_ways(self) -> None:
         """Look again which interfaces have a queue; call it after a queue was added or removed."""

@@ -22,17 +22,7 @@ def open_network(topology: str, **options: Any) -> Iterator[Network]:
     :param options: of the topology: ``rate_mbps``, ``mtu``, ``queue_packets``.
     """
     with Network(load_topologies()[topology](**options)) as network:
-        for name in network.nfc_nodes:
-            _accept_translated_replies(network.node(name))
         yield network
-
-
-def _accept_translated_replies(node: NetNode) -> None:
-    """Let a node route packets that bear an address of its own as their source.
-
-    A chain translates replies before routing, so that they seem to come from the node itself.
-    """
-    node.run(["sysctl", "-q", "-w", "net.ipv4.conf.all.accept_local=1"])
 
 
 def udp_counter(node: NetNode, name: str) -> int:

@@ -108,6 +108,26 @@ def test_another_terminal_sees_the_live_chain() -> None:
         assert "the way back of a translated flow" in nfcbed("explain", *reply, *run).stdout
 
 
+CONNECT = (
+    "import socket; s=socket.create_connection(('10.10.9.5', 53), timeout=3);"
+    "print('connected to', s.getpeername())"
+)
+IN_CONNTRACK = pytest.param(
+    "          state: conntrack\n", marks=pytest.mark.needs("conntrack_kfuncs")
+)
+
+
+@pytest.mark.parametrize("more", ["", IN_CONNTRACK], ids=["table", "conntrack"])
+def test_a_translated_connection_opens(tmp_path: Path, more: str) -> None:
+    """With `forward: stack` replies pass the kernel's routing with the node's own address."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(THESIS.read_text() + more)
+    with open_shell("thesis", "--policy", str(policy)) as shell:
+        shell.type("vm2 iperf3 -s -p 53 -D")
+        shell.type(f'hv python3 -c "{CONNECT}"')
+        assert "connected to ('10.10.9.5', 53)" in shell.leave()
+
+
 def test_two_shells_are_told_apart() -> None:
     """With two testbeds at once, explain asks which one is meant; each answers for itself."""
     with (
