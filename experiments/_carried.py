@@ -7,6 +7,7 @@ Pure values: no kernel, no clock.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -18,8 +19,10 @@ from testbed.experiment.iperf import Sent, UdpFlow
 from testbed.results import Check, Compared, Mean, Phase, Validity
 
 __all__ = [
+    "AIM",
     "PUBLISHED_MBPS",
     "PUBLISHED_RATIO",
+    "QUICK_AIM",
     "RATE_MBPS",
     "SIDES",
     "Carried",
@@ -31,6 +34,7 @@ __all__ = [
     "means",
     "order",
     "ratio_of",
+    "total",
     "validity",
 ]
 
@@ -117,7 +121,7 @@ class Carried:
     @property
     def name(self) -> str:
         """For people and files."""
-        return f"{self.side} {self.repeat}"
+        return f"{self.side} {self.repeat}" if self.repeat else "calibration"
 
     def received_mbps(self, flow: str) -> float:
         """UDP payload that the flow's server read, over the time that its client sent."""
@@ -144,6 +148,21 @@ class Carried:
             dropped=self.dropped,
             lost={**self.lost, **unread},
         )
+
+
+def total(ledgers: Sequence[Ledger]) -> Ledger:
+    """All ledgers in one."""
+    dropped: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    for books in ledgers:
+        dropped.update(books.dropped)
+        lost.update(books.lost)
+    return Ledger(
+        sent=sum(books.sent for books in ledgers),
+        received=sum(books.received for books in ledgers),
+        dropped=dropped,
+        lost=lost,
+    )
 
 
 def order(repeats: int, *, seed: int) -> list[tuple[int, Side]]:
@@ -190,8 +209,7 @@ def validity(chosen: Carried | None, runs: Sequence[Carried]) -> Validity:
 
     :param chosen: the calibration with the MTU that was taken.
     """
-    before = limits(chosen) if chosen else []
-    reasons = [f"before: {reason}" for reason in before]
+    reasons = limits(chosen) if chosen else []
     for run in runs:
         reasons += limits(run)
     return Validity(state="host-limited" if reasons else "valid", reasons=tuple(reasons))
@@ -275,14 +293,17 @@ def means(runs: Sequence[Carried]) -> tuple[list[Phase], list[Mean]]:
     return phases, received
 
 
-def judge(runs: Sequence[Carried], flows: Sequence[UdpFlow], *, quick: bool) -> list[Check]:
-    """All checks of finished runs."""
+def judge(runs: Sequence[Carried], flows: Sequence[UdpFlow], *, least: float) -> list[Check]:
+    """All checks of finished runs.
+
+    :param least: what the lower end of a ratio's interval has to exceed.
+    """
     found = []
     for flow in (flow.name for flow in flows):
         both = ratio_of(runs, flow)
         low = both.low if both else None
         name = f"{flow}: NFC / routing, lower end"
-        found.append(checks.above(name, low, limit=QUICK_AIM if quick else AIM, unit=""))
+        found.append(checks.above(name, low, limit=least, unit=""))
     for run in runs:
         found += _run_checks(run)
     for side in SIDES:

@@ -34,6 +34,7 @@ def draw(result: Result) -> Figure:
     _bars(left, flows, rows, published=False)
     _dots(left, flows, result)
     left.set_title(_measured_title(result), loc="left")
+    left.set_xlabel(_ledger(result), fontsize=6.5, color=DARK)
     left.set_ylabel("received UDP throughput (Mbit/s)")
     _bars(right, flows, rows, published=True)
     right.set_title("Published", loc="left")
@@ -60,6 +61,20 @@ def _legend(figure: Figure, axes: Axes) -> None:
         return
     handles = [named[label] for label in labels]
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+
+
+def _ledger(result: Result) -> str:
+    """Where the packets of all runs went, and what CPU time was left meanwhile."""
+    books, left = result.facts.get("ledger"), result.facts.get("cpu_left", {})
+    if not books:
+        return ""
+    dropped, lost = (sum(books[what].values()) for what in ("dropped", "lost"))
+    shares = ", ".join(f"{title} {left[side]:.0%}" for side, title in _SIDES if side in left)
+    return (
+        f"{books['sent']:,} packets sent = {books['received']:,} received + {dropped:,} dropped"
+        f" by NFs\n+ {lost:,} lost elsewhere + {books['unexplained']:,} unexplained."
+        f" CPU time left: {shares}."
+    )
 
 
 def _measured_title(result: Result) -> str:

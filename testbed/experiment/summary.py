@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -86,10 +87,21 @@ def _verdict(result: Result) -> Iterator[Text]:
     passed = len(result.checks) - len(failed)
     style = "red" if failed else "green"
     yield Text(f"{passed} of {len(result.checks)} checks passed", style=style)
+    if "ledger" in result.facts:
+        yield Text(_ledger(result.facts["ledger"]))
     if result.validity.state == "host-limited":
         yield Text("host-limited: this machine was the limit", style="yellow")
         for reason in result.validity.reasons:
             yield Text(f"  {reason}", style="yellow")
+
+
+def _ledger(books: Mapping[str, Any]) -> str:
+    """Where every packet went, in one line."""
+    lost, dropped = (sum(books[what].values()) for what in ("lost", "dropped"))
+    return (
+        f"packets: {books['sent']} sent = {books['received']} received + {dropped} dropped by NFs"
+        f" + {lost} lost elsewhere + {books['unexplained']} unexplained"
+    )
 
 
 def describe(check: Check) -> str:

@@ -14,6 +14,7 @@ import pytest
 from testbed.cli import main
 from testbed.commands import run as command
 from testbed.errors import RunError
+from testbed.experiment.catalogue import experiment_names
 from testbed.experiment.folder import ResultFolder
 from testbed.experiment.summary import print_summary
 from testbed.results import read_result
@@ -154,8 +155,9 @@ def test_reproduce_runs_draws_and_says_where(
     """Every experiment has a folder of its own with its figure; earlier ones stay."""
     made_up()
     assert main(["reproduce", "--out", str(tmp_path)]) == 0
-    (folder,) = tmp_path.iterdir()
-    assert folder.name.startswith("fig7_2-")
+    folders = {path.name.rpartition("-")[0]: path for path in tmp_path.iterdir()}
+    assert sorted(folders) == list(experiment_names())
+    folder = folders["fig7_2"]
     assert (folder / "fig7_2.png").exists()
     assert f"figure in {folder / 'fig7_2.png'}" in capsys.readouterr().out.replace("\n", "")
 
@@ -200,3 +202,14 @@ def test_published_table_is_printed_beside_ours(
     assert first[2:] == "0.99951 0.9991 … 0.9999 0.9943 aim ≥ 0.999".split()
     (second,) = (line.split() for line in lines if line.strip().startswith("memory"))
     assert second[1:] == ["–", "–", "–"]
+
+
+def test_ledger_is_printed_with_what_it_cannot_explain(
+    tmp_path: Path, made_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every packet went, in one line."""
+    books = {"sent": 9, "received": 4, "dropped": {"dad: over": 2}, "lost": {"vm2: full": 1}}
+    made_up(facts={"ledger": {**books, "unexplained": 2}})
+    assert run(tmp_path) == 0
+    wanted = "9 sent = 4 received + 2 dropped by NFs + 1 lost elsewhere + 2 unexplained"
+    assert wanted in capsys.readouterr().out

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""The experiment from the command line, quick: both ways with real flows, every packet found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from testbed.results import read_result
+
+NFCBED = Path(sys.executable).with_name("nfcbed")
+
+pytestmark = pytest.mark.needs(
+    "namespaces", "veth", "bridge", "bpffs", "sched_cls", "iperf3", "mnexec", "objects"
+)
+
+
+def command(out: Path, *words: str) -> list[str]:
+    return [str(NFCBED), "run", "table7_4", "--quick", "--out", str(out), *words]
+
+
+@pytest.mark.parametrize("forward", ["stack", "direct"])
+def test_both_ways_are_measured_and_every_packet_is_found(tmp_path: Path, forward: str) -> None:
+    """The ledgers balance, the chain saw all of NFC's packets, and a bad result says why.
+
+    How fast this machine is at the moment is not what is tested: if it was the limit, the checks
+    of rates may fail, but never those of packets.
+    """
+    out = tmp_path / "out"
+    done = subprocess.run(
+        command(out, "--forward", forward, "--mtu", "9000"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    result = read_result(out)
+    assert result.state == "complete", done.stderr
+    assert result.validity.state in {"valid", "host-limited"}
+    if result.validity.state == "valid":
+        assert (done.returncode, result.failed_checks) == (0, ())
+    else:
+        assert "host-limited" in done.stdout
+    assert [row.published for row in result.compared] == [801.6, 797.0, 0.9943, 804.0, 800.0, 0.995]
+    assert {phase.name for phase in result.phases} == {"routing 1", "nfc 1", "routing 2", "nfc 2"}
+    for name, books in result.facts["ledgers"].items():
+        gone = sum(books["dropped"].values()) + sum(books["lost"].values())
+        assert books["sent"] == books["received"] + gone, name
+        assert books["dropped"] == {}
+    of_packets = [c for c in result.checks if c.unit == "packets"]
+    assert len(of_packets) == 2 * 2 + 2 * 4
+    assert all(check.passed for check in of_packets)
+    _check_files(out, forward)
+
+
+def _check_files(out: Path, forward: str) -> None:
+    """Each run's raw reports are there, and the books agree with what iperf3 says it sent."""
+    raw = {path.name: json.loads(path.read_text()) for path in (out / "raw").iterdir()}
+    runs = ("calibration9000", "routing1", "routing2", "nfc1", "nfc2")
+    assert set(raw) == {
+        f"flow{flow}-{run}-{end}.json"
+        for flow in (1, 2)
+        for run in runs
+        for end in ("client", "server")
+    }
+    books = read_result(out).facts["ledgers"]["nfc 1"]
+    reports = [raw[f"flow{flow}-nfc1-client.json"]["end"]["sum_sent"] for flow in (1, 2)]
+    assert books["sent"] == sum(report["packets"] + 1 for report in reports)
+    assert f"forward: {forward}" in (out / "policy.yaml").read_text()
+    environment = json.loads((out / "environment.json").read_text())
+    topologies = {side: n["topology"] for side, n in environment["networks"].items()}
+    assert topologies == {"routing": "ThesisRouting", "nfc": "Thesis"}
+    mtus = {
+        interface["mtu"]
+        for network in environment["networks"].values()
+        for node in network["nodes"].values()
+        for interface in node["interfaces"]
+    }
+    assert mtus == {9000}
+
+
+def test_interrupted_run_keeps_the_pairs_it_had(tmp_path: Path) -> None:
+    """Ctrl-C in the second repeat: the first one is kept, and can be drawn as incomplete."""
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(out, "--mtu", "9000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    while "repeat 2 of 2" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    result = read_result(out)
+    assert (process.returncode, result.state) == (130, "failed")
+    assert len(result.phases) == 2
+    assert len(result.compared) == 6
+    drawn = subprocess.run([NFCBED, "plot", str(out)], capture_output=True)
+    assert drawn.returncode == 0
+
+
+def test_busy_cores_make_a_run_host_limited(tmp_path: Path) -> None:
+    """A busy loop on every core leaves no CPU time: the result says so, whatever was received."""
+    cores = len(os.sched_getaffinity(0))
+    loop = ["sh", "-c", "while :; do :; done"]
+    loops = [subprocess.Popen(loop) for _ in range(cores)]
+    try:
+        done = subprocess.run(
+            command(tmp_path / "out", "--mtu", "9000"), capture_output=True, text=True, timeout=90
+        )
+    finally:
+        for process in loops:
+            process.kill()
+            process.wait()
+    result = read_result(tmp_path / "out")
+    assert done.returncode == 1
+    assert result.validity.state == "host-limited"
+    assert any("of CPU time was left" in reason for reason in result.validity.reasons)
