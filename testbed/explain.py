@@ -14,7 +14,6 @@ from testbed.chain import FiveTuple, FlowRule, Match
 from testbed.datapath.live import LiveNode
 from testbed.datapath.plan import ChainPlan, NodePlan, Stage
 from testbed.fields import ANY, protocol_name
-from testbed.nf import load_descriptions
 
 __all__ = ["Line", "as_text", "explain", "explain_live"]
 
@@ -104,10 +103,9 @@ def _chain_lines(plan: ChainPlan, notes: Mapping[str, str]) -> Iterator[Line]:
             )
 
 
-def _unmatched(plan: NodePlan, packet: FiveTuple) -> Iterator[Line]:
-    del packet
+def _unmatched(plan: NodePlan) -> Iterator[Line]:
     yield Line("rule", f"none of {plan.n_rules} matches: ACCEPT, untouched")
-    if any(load_descriptions()[s.nf.name].translates for s in plan.stages()):
+    if any(stage.description.translates for stage in plan.stages()):
         yield Line("", "unless it is the reply of a translated flow (see the flow table)")
     yield Line("then", "on to the kernel's routing")
 
@@ -137,7 +135,7 @@ def explain(
     lines = [Line("packet", _packet(packet)), Line("enters", where, _CLASSIFIER)]
     match = plan.policy.match(packet)
     if match is None:
-        lines += _unmatched(plan, packet)
+        lines += _unmatched(plan)
     else:
         lines += _matched(plan, match, notes or {})
     return lines
@@ -163,5 +161,8 @@ def explain_live(node: LiveNode, packet: FiveTuple) -> list[Line]:
     elif flow is not None:
         lines.insert(2, Line("flow", f"number {flow['number']}, known: one look-up"))
     elif node.plan.tracks and match is not None:
-        lines.insert(2, Line("flow", "not known yet: gets a number with its first packet"))
+        unknown = "not known yet: gets a number with its first packet"
+        if packet.has_ports and not packet.sport:
+            unknown = "--sport tells which one, and whether the flow table knows it"
+        lines.insert(2, Line("flow", unknown))
     return lines

@@ -33,7 +33,7 @@ from testbed.yamlfile import (
     unknown_key,
 )
 
-__all__ = ["NFDescription", "Param", "load_description", "load_descriptions"]
+__all__ = ["FlowTable", "NFDescription", "Param", "load_description", "load_descriptions"]
 
 Number = int | float
 FlowTable = Literal["max_flows", "idle_s", "unreplied_s", "replied_s", "tcp_idle_s"]

@@ -33,14 +33,18 @@ struct dad_state {
 FLOW_STATE(struct dad_state);
 
 /* Exactly one CPU opens a new window: the one whose exchange of the start succeeds. It takes off
- * what was counted up to its own packet, so that what other CPUs add meanwhile is kept. */
+ * what was counted up to its own packet, so that what other CPUs add meanwhile is kept, and puts
+ * back a verdict that one of them may have found by the old window's count. */
 static __always_inline void dad_open_window(struct dad_state *state, __u64 start_ns, __u64 now_ns,
 					    __u64 counted)
 {
+	__u16 next = state->next;
+
 	if (__sync_val_compare_and_swap(&state->window_start_ns, start_ns, now_ns) != start_ns)
 		return;
-	state->present = state->next;
+	state->present = next;
 	__sync_fetch_and_add(&state->counter, -counted);
+	state->next = next;
 }
 
 static __always_inline enum verdict dad(struct packet *pkt)

@@ -53,7 +53,8 @@ struct dnat_state {
 	__be32 from; /* the destination that the client knows */
 	__be16 to_port;
 	__be16 from_port;
-	__u32 phase; /* enum dnat_phase */
+	__u32 phase; /* enum dnat_phase; written last */
+	__u32 closing; /* TCP: a FIN or RST was seen */
 };
 FLOW_STATE(struct dnat_state);
 
@@ -84,22 +85,24 @@ static __always_inline const struct dnat_rule *dnat_rule_for(const struct flow_k
 
 #include "dnat_conntrack.h"
 
-/* What the first packet's 5-tuple becomes, entered so that replies are known. */
+/* What the first packet's 5-tuple becomes. */
 static __always_inline enum dnat_result dnat_create(struct packet *pkt, const struct flow_key *flow,
 						    struct dnat_change *change)
 {
 	const struct dnat_rule *rule = dnat_rule_for(flow);
-	enum dnat_result result = DNAT_FOUND;
 
 	if (!rule)
 		return DNAT_NONE;
 	change->end = DESTINATION;
 	change->addr = rule->to;
 	change->port = rule->to_port ? rule->to_port : flow->dport;
-	if (use_conntrack)
-		result = dnat_conntrack_create(pkt, flow, change);
-	if (result != DNAT_FOUND)
-		return result;
+	return use_conntrack ? dnat_conntrack_create(pkt, flow, change) : DNAT_FOUND;
+}
+
+/* Make the replies of a connection known, whoever made the connection. */
+static __always_inline enum dnat_result dnat_link(const struct flow_key *flow,
+						  const struct dnat_change *change)
+{
 	switch (flow_add_reply(flow, change->addr, change->port)) {
 	case FLOW_LINKED:
 		return DNAT_FOUND;
@@ -128,10 +131,10 @@ static __always_inline bool dnat_known(const struct dnat_state *state, const str
 	return flow->src == state->to && flow->sport == state->to_port;
 }
 
-static __always_inline bool dnat_find(struct packet *pkt, const struct dnat_state *state,
+static __always_inline bool dnat_find(struct packet *pkt, struct dnat_state *state,
 				      const struct flow_key *flow, struct dnat_change *change)
 {
-	return use_conntrack ? dnat_conntrack_find(pkt, flow, change) :
+	return use_conntrack ? dnat_conntrack_find(pkt, state, flow, change) :
 			       dnat_known(state, flow, change);
 }
 
@@ -142,7 +145,8 @@ static __always_inline void dnat_remember(struct dnat_state *state, const struct
 	state->to_port = change->port;
 	state->from = flow->dst;
 	state->from_port = flow->dport;
-	state->phase = DNAT_TRANSLATED;
+	/* A full barrier: who sees the phase sees the rest. */
+	__sync_lock_test_and_set(&state->phase, DNAT_TRANSLATED);
 }
 
 static __always_inline enum verdict dnat_put(struct packet *pkt, const struct dnat_change *change)
@@ -158,10 +162,18 @@ static __always_inline enum verdict dnat_first(struct packet *pkt, struct dnat_s
 					       const struct flow_key *flow)
 {
 	struct dnat_change change = {};
+	enum dnat_result result = DNAT_FOUND;
+	bool known;
 
 	if (pkt->skb->len < l4_offset(&pkt->key) + transport_header(flow->proto))
 		return drop(pkt, DNAT_MALFORMED); /* before it opens a connection */
-	switch (dnat_create(pkt, flow, &change)) {
+	/* The kernel may have tracked it since before this instance. */
+	known = use_conntrack && dnat_conntrack_find(pkt, state, flow, &change);
+	if (!known)
+		result = dnat_create(pkt, flow, &change);
+	if (result == DNAT_FOUND)
+		result = dnat_link(flow, &change);
+	switch (result) {
 	case DNAT_NONE:
 		state->phase = DNAT_LEFT;
 		count(pkt, DNAT_UNTRANSLATED);
@@ -172,17 +184,10 @@ static __always_inline enum verdict dnat_first(struct packet *pkt, struct dnat_s
 		return drop(pkt, DNAT_CLASH);
 	default:
 		dnat_remember(state, flow, &change);
-		count(pkt, DNAT_CREATED);
+		if (!known)
+			count(pkt, DNAT_CREATED);
 		return dnat_put(pkt, &change);
 	}
-}
-
-/* A connection that the kernel has tracked since before this instance: make its replies known. */
-static __always_inline void dnat_adopt(struct dnat_state *state, const struct flow_key *flow,
-				       const struct dnat_change *change)
-{
-	if (flow_add_reply(flow, change->addr, change->port) == FLOW_LINKED)
-		dnat_remember(state, flow, change);
 }
 
 static __always_inline enum verdict dnat(struct packet *pkt)
@@ -207,10 +212,8 @@ static __always_inline enum verdict dnat(struct packet *pkt)
 		count(pkt, DNAT_UNTRANSLATED);
 		return ACCEPT;
 	}
-	if (!dnat_find(pkt, state, &flow, &change))
+	if (state->phase == DNAT_NEW || !dnat_find(pkt, state, &flow, &change))
 		return dnat_first(pkt, state, &flow);
-	if (use_conntrack && state->phase == DNAT_NEW && change.end == DESTINATION)
-		dnat_adopt(state, &flow, &change);
 	return dnat_put(pkt, &change);
 }
 

@@ -6,22 +6,39 @@
 
 #include "conntrack.h"
 
+#define CLOSING_MS 120000 /* as nf_conntrack_tcp_timeout_time_wait */
+
 static __always_inline __u32 dnat_timeout_ms(__u8 proto, bool replied)
 {
 	return (!replied ? unreplied_ns : proto == IPPROTO_TCP ? tcp_idle_ns : replied_ns) /
 	       1000000;
 }
 
-static __always_inline void dnat_conntrack_touch(struct nf_conn *ct, __u8 proto, bool reply)
+static __always_inline void dnat_watch_end(struct packet *pkt, struct dnat_state *state)
+{
+	__u8 flags;
+
+	if (pkt->key.proto != IPPROTO_TCP ||
+	    bpf_skb_load_bytes(pkt->skb, l4_offset(&pkt->key) + 13, &flags, sizeof(flags)))
+		return;
+	if (flags & 0x07) /* FIN, SYN, RST */
+		state->closing = (flags & 0x07) != 0x02;
+}
+
+static __always_inline void dnat_conntrack_touch(struct packet *pkt, struct dnat_state *state,
+						 struct nf_conn *ct, bool reply)
 {
 	bool replied = ct->status & CT_SEEN_REPLY;
 
+	dnat_watch_end(pkt, state);
 	if (reply && !replied)
 		bpf_ct_change_status(ct, ct->status | CT_SEEN_REPLY | CT_ASSURED);
-	bpf_ct_change_timeout(ct, dnat_timeout_ms(proto, replied || reply));
+	bpf_ct_change_timeout(ct, state->closing ? CLOSING_MS :
+						   dnat_timeout_ms(pkt->key.proto, replied || reply));
 }
 
-static __always_inline bool dnat_conntrack_find(struct packet *pkt, const struct flow_key *flow,
+static __always_inline bool dnat_conntrack_find(struct packet *pkt, struct dnat_state *state,
+						const struct flow_key *flow,
 						struct dnat_change *change)
 {
 	bool reply;
@@ -39,7 +56,7 @@ static __always_inline bool dnat_conntrack_find(struct packet *pkt, const struct
 		change->port = ct->tuplehash[CT_REPLY].tuple.src.u.all;
 	}
 	if (pkt->key.proto == flow->proto) /* an ICMP error keeps no connection alive */
-		dnat_conntrack_touch(ct, flow->proto, reply);
+		dnat_conntrack_touch(pkt, state, ct, reply);
 	bpf_ct_release(ct);
 	return true;
 }

@@ -65,7 +65,7 @@ static __always_inline void quoted_set_end(struct __sk_buff *skb, const struct q
 }
 
 static __always_inline enum verdict dnat_icmp_error(struct packet *pkt,
-						    const struct dnat_state *state)
+						    struct dnat_state *state)
 {
 	struct dnat_change change = {};
 	struct quoted quoted = {};

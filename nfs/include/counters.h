@@ -18,6 +18,9 @@ struct nf_counters {
 	__u64 missed; /* tail calls that found no program: dropped */
 	__u64 dropped_bytes; /* IP bytes, all reasons and missed together */
 	__u64 dropped[NF_REASONS]; /* by reason, in the order of drop_reasons in nf.yaml */
+	__u64 replies_missed; /* the same for packets on the way back, which enter no chain */
+	__u64 replies_dropped_bytes;
+	__u64 replies_dropped[NF_REASONS];
 	__u64 extra[NF_EXTRA]; /* by name, in the order of counters in nf.yaml */
 };
 

@@ -68,6 +68,11 @@ static __always_inline struct flow_key flow_reply(const struct flow_key *key, __
 	return reversed(&sent_on);
 }
 
+static __always_inline bool same_flow(const struct flow *one, const struct flow *other)
+{
+	return one && one->number == other->number && one->generation == other->generation;
+}
+
 /* Enter the 5-tuple of the replies of a flow that is sent on to addr:port. FLOW_CLASH: it belongs
  * to another flow. */
 static __always_inline enum flow_link flow_add_reply(const struct flow_key *key, __be32 addr,
@@ -86,14 +91,18 @@ static __always_inline enum flow_link flow_add_reply(const struct flow_key *key,
 		known = bpf_map_lookup_elem(&flows, &reply);
 		if (!known)
 			return FLOW_FULL;
-		if (!known->reply || known->number != back.number ||
-		    known->generation != back.generation)
+		if (!known->reply || !same_flow(known, &back))
 			return FLOW_CLASH;
 		/* Another CPU has linked this very flow. */
 	}
 	there->to = addr;
 	there->to_port = port;
 	there->translator = reply_slot;
+	/* The sweep may have removed the flow meanwhile, before it could know of the reply. */
+	if (!same_flow(bpf_map_lookup_elem(&flows, key), &back)) {
+		bpf_map_delete_elem(&flows, &reply);
+		return FLOW_UNKNOWN;
+	}
 	return FLOW_LINKED;
 }
 

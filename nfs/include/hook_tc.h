@@ -68,23 +68,27 @@ static __always_inline void count_end(const struct packet *pkt, __u64 *packets, 
 	*bytes += more_bytes;
 }
 
-static __always_inline int dropped(const struct packet *pkt)
+static __always_inline int dropped(const struct packet *pkt, bool reply)
 {
 	struct nf_counters *counters = nf_counters();
+	__u32 reason = pkt->reason & (NF_REASONS - 1);
 
-	if (counters)
-		count_end(pkt, &counters->dropped[pkt->reason & (NF_REASONS - 1)],
-			  &counters->dropped_bytes);
+	if (counters && reply)
+		count_end(pkt, &counters->replies_dropped[reason], &counters->replies_dropped_bytes);
+	else if (counters)
+		count_end(pkt, &counters->dropped[reason], &counters->dropped_bytes);
 	return TC_ACT_SHOT;
 }
 
 /* A slot without a program is a fault of ours: the packet has not walked its whole chain, so it
  * must not pass as if it had. */
-static __always_inline int missed(const struct packet *pkt)
+static __always_inline int missed(const struct packet *pkt, bool reply)
 {
 	struct nf_counters *counters = nf_counters();
 
-	if (counters)
+	if (counters && reply)
+		count_end(pkt, &counters->replies_missed, &counters->replies_dropped_bytes);
+	else if (counters)
 		count_end(pkt, &counters->missed, &counters->dropped_bytes);
 	return TC_ACT_SHOT;
 }
@@ -103,9 +107,9 @@ const volatile __u32 reply_next_slot = 0;
                                                                                                    \
 		packet_load(&pkt, skb);                                                            \
 		if (logic(&pkt) == DROP)                                                           \
-			return dropped(&pkt);                                                      \
+			return dropped(&pkt, false);                                               \
 		bpf_tail_call(skb, &slots, next_slot);                                             \
-		return missed(&pkt);                                                               \
+		return missed(&pkt, false);                                                        \
 	}                                                                                          \
 	char LICENSE[] SEC("license") = "GPL"
 
@@ -118,9 +122,9 @@ const volatile __u32 reply_next_slot = 0;
                                                                                                    \
 		packet_load(&pkt, skb);                                                            \
 		if (logic(&pkt) == DROP)                                                           \
-			return dropped(&pkt);                                                      \
+			return dropped(&pkt, true);                                                \
 		bpf_tail_call(skb, &slots, reply_next_slot);                                       \
-		return missed(&pkt);                                                               \
+		return missed(&pkt, true);                                                         \
 	}
 
 #endif

@@ -3,7 +3,7 @@
  *
  * The classifier parses a packet once and leaves its findings (struct flow_key) with the packet;
  * each NF of the chain reads them from there. An NF that rewrites addresses or ports uses
- * packet_set_destination()/packet_set_source(), which keep the findings in step.
+ * packet_set_end(), which keep the findings in step.
  */
 #ifndef NF_PACKET_H
 #define NF_PACKET_H

@@ -13,31 +13,47 @@
 #ifndef NF_STATE_H
 #define NF_STATE_H
 
-#define FLOW_STATE(state_type)                                                                        \
+#define STATE_TAKEN (1U << 16) /* beside the generation: somebody's; 0 is nobody's */
+#define STATE_BUSY (1U << 17) /* being cleared by another CPU, for some nanoseconds */
+#define STATE_PATIENCE 64
+
+/* The generation is published last, so that nobody judges by what an earlier flow left. */
+#define FLOW_STATE(state_type)                                                                     \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
 		__uint(max_entries, 1); /* the flow table's bound + 1, set when loaded */          \
 		__type(key, __u32);                                                                \
-		__type(value, state_type);                                                            \
+		__type(value, state_type);                                                         \
 	} states SEC(".maps");                                                                     \
                                                                                                    \
-	static __always_inline state_type *flow_state(const struct packet *pkt,            \
-						      bool *fresh)                    \
+	static __always_inline state_type *flow_state(const struct packet *pkt, bool *fresh)       \
 	{                                                                                          \
-		__u32 number = pkt->flow, mine = pkt->key.generation | 1U << 16, was;              \
-		state_type *state = bpf_map_lookup_elem(&states, &number);                               \
+		__u32 number = pkt->flow, mine = pkt->key.generation | STATE_TAKEN, was, i;        \
+		state_type *state = bpf_map_lookup_elem(&states, &number);                         \
                                                                                                    \
 		*fresh = false;                                                                    \
 		if (!state || !number)                                                             \
 			return NULL;                                                               \
-		was = state->generation;                                                           \
+		was = *(volatile __u32 *)&state->generation;                                       \
 		if (was == mine)                                                                   \
 			return state;                                                              \
-		/* Exactly one CPU makes it fresh. */                                              \
-		*fresh = __sync_val_compare_and_swap(&state->generation, was, mine) == was;        \
-		if (*fresh)                                                                        \
-			__builtin_memset((void *)state + sizeof(was), 0, sizeof(*state) - sizeof(was)); \
-		return state;                                                                      \
+		/* A packet that was on its way when its number was given out again. */            \
+		if (was && (__s16)((__u16)mine - (__u16)was) < 0)                                  \
+			return NULL;                                                               \
+		*fresh = !(was & STATE_BUSY) &&                                                    \
+			 __sync_val_compare_and_swap(&state->generation, was,                      \
+						     mine | STATE_BUSY) == was;                    \
+		if (*fresh) {                                                                      \
+			__builtin_memset((void *)state + sizeof(was), 0,                           \
+					 sizeof(*state) - sizeof(was));                            \
+			__sync_lock_test_and_set(&state->generation, mine);                        \
+			return state;                                                              \
+		}                                                                                  \
+		for (i = 0; i < STATE_PATIENCE; i++) {                                             \
+			if (*(volatile __u32 *)&state->generation == mine)                         \
+				return state;                                                      \
+		}                                                                                  \
+		return NULL;                                                                       \
 	}
 
 #endif

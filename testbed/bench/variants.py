@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from testbed.bench.rig import DPORT, VIRTUAL, Rig
 from testbed.chain import NF, Chain, FlowRule, Policy
-from testbed.datapath.node import ways_out
 from testbed.datapath.plan import make_plan
 from testbed.datapath.tc import TcDatapath
+from testbed.datapath.ways import ways_out
 from testbed.errors import UserError
 from testbed.probe import probe
 from topologies.line import RIGHT

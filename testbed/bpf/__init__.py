@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from testbed.bpf.btf import Btf, Layout
 from testbed.bpf.library import BpfError
-from testbed.bpf.links import Link, TcFilter, attach_tc
+from testbed.bpf.links import Link, TcFilter, attach_tc, tcx_egress_programs
 from testbed.bpf.maps import Map, possible_cpus
 from testbed.bpf.object import BpfObject, Program, TestRun
 
@@ -21,4 +21,5 @@ __all__ = [
     "TestRun",
     "attach_tc",
     "possible_cpus",
+    "tcx_egress_programs",
 ]

@@ -69,8 +69,10 @@ class Layout:
             return self._encode_struct(value)
         if self.element is not None:
             return self._encode_array(value)
+        if not isinstance(value, int):
+            raise ValueError(f"{value!r} is not a whole number")
         try:
-            return int(value).to_bytes(self.size, self.order, signed=self.signed or value < 0)
+            return value.to_bytes(self.size, self.order, signed=self.signed)
         except OverflowError:
             raise ValueError(f"{value} does not fit into {self.size} bytes") from None
 

@@ -18,6 +18,7 @@
 #include "sweep.h"
 
 #define MAX_HEADS 16
+#define NOWHERE 0 /* no slot: not to a chain */
 
 /* Head slots of the first MAX_HEADS ways: constants, so that the jump to them is direct. */
 const volatile __u32 heads[MAX_HEADS];
@@ -68,7 +69,7 @@ static __always_inline struct flow *flow_enter(const struct flow_key *key, const
 		known->policy = policy;
 		return known;
 	}
-	if (bpf_map_pop_elem(&numbers, &number))
+	if (!take_number(&number))
 		return NULL;
 	fresh.number = number.number;
 	fresh.generation = number.generation;
@@ -117,7 +118,8 @@ static __always_inline void icmp_error(struct __sk_buff *skb, struct flow_key *k
 	struct flow_key way_back;
 	struct flow *flow;
 
-	if (key->info & PACKET_FRAGMENT || !quoted_load(skb, key, &quoted))
+	if (key->info & PACKET_FRAGMENT || !quoted_load(skb, key, &quoted) ||
+	    key->dst != quoted.flow.src) /* errors go to who sent the quoted packet: this is forged */
 		return;
 	way_back = reversed(&quoted.flow);
 	flow = bpf_map_lookup_elem(&flows, &way_back);
@@ -155,15 +157,19 @@ static __always_inline bool search_way(struct way *way, const struct flow_key *k
 	struct rule rule = {};
 	struct flow *flow;
 
-	if (!search(key, &rule))
+	if (!search(key, &rule)) {
+		/* Where flows are tracked, a reply could become known within this very tick. */
+		if (recent && !tracks)
+			make_recent(recent, identity, n_rules + UNMATCHED, NOWHERE, NULL);
 		return false;
+	}
 	way->order = rule.order;
 	way->head = rule.head;
 	way->number = 0;
 	way->generation = 0;
 	way->full = false;
 	if (!tracks || !rule.tracks) {
-		if (recent && !(key->info & PACKET_NO_PORTS))
+		if (recent)
 			make_recent(recent, identity, way->order, way->head, NULL);
 		return true;
 	}
@@ -191,7 +197,7 @@ static __always_inline bool find_way(struct __sk_buff *skb, struct way *way,
 		way->number = recent->number;
 		way->generation = recent->generation;
 		way->full = false;
-		return true;
+		return way->head != NOWHERE;
 	}
 	flow = tracks ? bpf_map_lookup_elem(&flows, &identity) : NULL;
 	if (!flow || (flow->policy != policy && !flow->reply))

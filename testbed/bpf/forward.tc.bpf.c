@@ -98,25 +98,34 @@ static __always_inline __u32 ip_length(struct __sk_buff *skb, const struct iphdr
 	return skb->gso_size + sizeof(*ip) + transport;
 }
 
+/* A source that no packet may come from: the kernel's routing drops it. */
+static __always_inline bool is_martian(__be32 src)
+{
+	__u8 first = bpf_ntohl(src) >> 24;
+
+	return first == 0 || first == 127 || first >= 224;
+}
+
 /* Fills the hop; returns false, counted, where the kernel has to help. */
-static __always_inline bool look_up(struct __sk_buff *skb, const struct flow_key *key,
-				    struct last_counters *last, struct hop *hop,
-				    const struct iphdr *ip, __u32 length)
+static __always_inline bool look_up(struct __sk_buff *skb, struct last_counters *last,
+				    struct hop *hop, const struct iphdr *ip, __u32 length)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
 		.tos = ip->tos,
-		.l4_protocol = ip->protocol,
-		.sport = key->sport,
-		.dport = key->dport,
 		.tot_len = length,
 		.ipv4_src = ip->saddr,
 		.ipv4_dst = ip->daddr,
 		.ifindex = skb->ifindex,
 	};
-	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	long result;
 	__u32 *way;
 
+	if (is_martian(ip->saddr)) {
+		last->handed[HANDED_ROUTE]++;
+		return false;
+	}
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS) {
 		last->handed[result == BPF_FIB_LKUP_RET_NO_NEIGH    ? HANDED_NEIGHBOUR :
 			     result == BPF_FIB_LKUP_RET_FRAG_NEEDED ? HANDED_TOO_LONG :
@@ -136,8 +145,8 @@ static __always_inline bool look_up(struct __sk_buff *skb, const struct flow_key
 	return true;
 }
 
-static __always_inline struct hop *next_hop(struct __sk_buff *skb, const struct flow_key *key,
-					    struct last_counters *last, const struct iphdr *ip)
+static __always_inline struct hop *next_hop(struct __sk_buff *skb, struct last_counters *last,
+					    const struct iphdr *ip)
 {
 	__u32 mixed = ip->daddr ^ ip->saddr, index = (mixed ^ mixed >> 8 ^ mixed >> 24) % HOPS;
 	__u32 length = ip_length(skb, ip);
@@ -150,7 +159,7 @@ static __always_inline struct hop *next_hop(struct __sk_buff *skb, const struct 
 	    hop->in == skb->ifindex && hop->tos == ip->tos && length <= hop->longest)
 		return hop;
 	hop->tick = 0;
-	if (!look_up(skb, key, last, hop, ip, length))
+	if (!look_up(skb, last, hop, ip, length))
 		return NULL;
 	hop->tick = tick;
 	return hop;
@@ -186,7 +195,7 @@ int to_wire(struct __sk_buff *skb)
 					    HANDED_ROUTE]++;
 		return TC_ACT_UNSPEC;
 	}
-	hop = next_hop(skb, &key, last, ip);
+	hop = next_hop(skb, last, ip);
 	if (!hop)
 		return TC_ACT_UNSPEC;
 	decrement_ttl(ip);

@@ -18,6 +18,7 @@ from testbed.errors import RunError, UnsupportedError
 __all__ = ["BpfError", "check", "libbpf", "take_log"]
 
 _LOG_LIMIT = 4000
+_LOG_BYTES = 1 << 24  # a whole verifier log comes as one text, and its end is what matters
 _log: list[str] = []
 
 
@@ -40,7 +41,7 @@ def _keep(level: int, text: bytes, arguments: int) -> int:
     """libbpf's print hook: keeps warnings (verifier logs among them) for the next error."""
     if level > 0:
         return 0
-    buffer = ctypes.create_string_buffer(1 << 16)
+    buffer = ctypes.create_string_buffer(_LOG_BYTES)
     _libc.vsnprintf(buffer, ctypes.c_size_t(len(buffer)), text, ctypes.c_void_p(arguments))
     _log.append(buffer.value.decode(errors="replace"))
     del _log[:-_LOG_LIMIT]
@@ -84,7 +85,6 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "bpf_map__initial_value": (_p, [_p, _p]),
     "bpf_program__name": (_s, [_p]),
     "bpf_program__fd": (_i, [_p]),
-    "bpf_program__set_autoload": (_i, [_p, ctypes.c_bool]),
     "btf__raw_data": (_p, [_p, _p]),
     "btf__load_from_kernel_by_id": (_p, [_u32]),
     "btf__free": (None, [_p]),
@@ -98,11 +98,11 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "bpf_obj_get_info_by_fd": (_i, [_i, _p, _p]),
     "bpf_prog_test_run_opts": (_i, [_i, _p]),
     "bpf_link_create": (_i, [_i, _i, _i, _p]),
+    "bpf_prog_query": (_i, [_i, _i, _u32, _p, _p, _p]),
     "bpf_link_update": (_i, [_i, _i, _p]),
     "bpf_enable_stats": (_i, [_i]),
     "bpf_raw_tracepoint_open": (_i, [_s, _i]),
     "bpf_tc_hook_create": (_i, [_p]),
-    "bpf_tc_hook_destroy": (_i, [_p]),
     "bpf_tc_attach": (_i, [_p, _p]),
     "bpf_tc_detach": (_i, [_p, _p]),
 }

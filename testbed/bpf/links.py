@@ -10,9 +10,9 @@ from pathlib import Path
 from testbed.bpf.library import check, libbpf
 from testbed.bpf.object import Program
 
-__all__ = ["Link", "TcFilter", "attach_tc"]
+__all__ = ["Link", "TcFilter", "attach_tc", "tcx_egress_programs"]
 
-_TCX_INGRESS = 46  # enum bpf_attach_type
+_TCX_INGRESS, _TCX_EGRESS = 46, 47  # enum bpf_attach_type
 _TC_INGRESS = 1  # enum bpf_tc_attach_point
 _FILTER_PRIORITY = 0x4E46  # "NF": ours alone in the clsact hook
 _REPLACE = 1  # BPF_TC_F_REPLACE
@@ -45,6 +45,13 @@ class Link:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def tcx_egress_programs(ifindex: int) -> int:
+    """How many programs run at an interface's tcx egress; 0 also where the kernel has no tcx."""
+    count = ctypes.c_uint32()
+    result = libbpf().bpf_prog_query(ifindex, _TCX_EGRESS, 0, None, None, ctypes.byref(count))
+    return count.value if result == 0 else 0
 
 
 class _Hook(ctypes.Structure):

@@ -4,7 +4,7 @@
 ::
 
     with BpfObject(path) as bpf:
-        bpf.constants(window_ns=10**10)
+        bpf.constants({"window_ns": 10**10})
         bpf.resize("flows", 4096)
         bpf.share("slots", slots)
         bpf.load()
@@ -192,6 +192,8 @@ class BpfObject:
             start = libbpf().bpf_map__initial_value(
                 self._maps[self._section(".rodata")], ctypes.byref(size)
             )
+            if offset + layout.size > size.value:
+                raise ValueError(f"constant {name} lies outside of {self.path.name}'s section")
             ctypes.memmove(start + offset, layout.encode(value), layout.size)
 
     def _section(self, section: str) -> str:

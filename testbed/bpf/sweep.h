@@ -31,7 +31,7 @@ struct sweep {
 	__u32 armed_by; /* policy */
 	__u32 now_s; /* the clock of flow.seen_s: CLOCK_MONOTONIC, as of the last slice */
 	__u32 next; /* number of the next flow to look at */
-	__u32 zero;
+	__u32 given; /* numbers given out so far */
 	__u64 expired; /* flows removed; read by user space */
 };
 
@@ -42,8 +42,8 @@ struct {
 	__type(value, struct sweep);
 } sweeper SEC(".maps");
 
-/* Numbers that no flow has, each with the generation of its next flow. Filled by user space with
- * 1 to the bound; a number comes back one generation later. */
+/* Numbers that flows had and gave back, each with the generation of its next flow. The others, up
+ * to the bound, are given out one by one (sweep.given). */
 struct number {
 	__u32 number;
 	__u32 generation;
@@ -54,6 +54,26 @@ struct {
 	__uint(max_entries, 1); /* the bound, set when loaded */
 	__type(value, struct number);
 } numbers SEC(".maps");
+
+static __always_inline bool take_number(struct number *number)
+{
+	__u32 zero = 0, given;
+	struct sweep *sweep;
+
+	if (!bpf_map_pop_elem(&numbers, number))
+		return true;
+	sweep = bpf_map_lookup_elem(&sweeper, &zero);
+	if (!sweep || sweep->given >= max_flows)
+		return false;
+	given = __sync_fetch_and_add(&sweep->given, 1);
+	if (given >= max_flows) {
+		__sync_fetch_and_add(&sweep->given, -1);
+		return false;
+	}
+	number->number = given + 1;
+	number->generation = 0;
+	return true;
+}
 
 static __always_inline __u32 kept_s(const struct flow *there, const struct flow *back, __u8 proto)
 {
@@ -90,10 +110,10 @@ static __always_inline void sweep_flow(struct sweep *sweep, const struct flow_ke
 		seen_s = back->seen_s;
 	if (sweep->now_s - seen_s <= kept_s(there, back, key->proto))
 		return;
-	if (back)
-		bpf_map_delete_elem(&flows, &reply);
 	if (bpf_map_delete_elem(&flows, key))
 		return;
+	if (back)
+		bpf_map_delete_elem(&flows, &reply);
 	bpf_map_push_elem(&numbers, &free, 0);
 	sweep->expired++;
 }

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from testbed.bpf import BpfError
 from testbed.chain import FiveTuple
 from testbed.datapath.live import find_node
 from testbed.datapath.plan import make_plan
-from testbed.errors import UserError
+from testbed.errors import RunError, UserError
 from testbed.explain import Line, as_text, explain, explain_live
 from testbed.policy import load_policy
 
@@ -76,7 +77,11 @@ def show(
     elif os.geteuid() != 0:
         raise UserError("needs root to look into a running node: run it with sudo, or --policy")
     else:
-        lines = explain_live(find_node(run_id=run, name=node), packet)
+        found = find_node(run_id=run, name=node)
+        try:
+            lines = explain_live(found, packet)
+        except BpfError as error:
+            raise RunError(f"cannot look into run {found.run_id}: {error}") from None
     if as_json:
         typer.echo(json.dumps([asdict(line) for line in lines], ensure_ascii=False, indent=2))
     else:

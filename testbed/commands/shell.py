@@ -37,17 +37,18 @@ def _topology(
         raise UserError(f"topology {name}: {error}") from None
 
 
-def _session(sandbox: Sandbox, topo: NfcTopo, policy: Policy) -> int:
+def _session(sandbox: Sandbox, topo: NfcTopo, policy: Policy | None) -> int:
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(Network(topo))
         running = {}
-        for name in network.nfc_nodes:
+        for name in network.nfc_nodes if policy is not None else ():
+            assert policy is not None
             node = NfcNode(network.node(name), policy, bpffs=sandbox.bpffs)
             running[name] = stack.enter_context(node)
             stack.enter_context(watch_queues(node))
         sandbox.describe(nfc={name: node.describe() for name, node in running.items()})
         for name, node in running.items():
-            typer.echo(f"{name}: {len(policy.chains)} chain(s) at {node.datapath.hook}")
+            typer.echo(f"{name}: {len(node.policy.chains)} chain(s) at {node.datapath.hook}")
         typer.echo(f"run {sandbox.run_id}; `nfcbed explain` in another terminal looks into it")
         network.cli()
     return 0
@@ -68,7 +69,7 @@ def shell(
     The network lives in namespaces of its own and is gone when you leave the prompt (exit).
     """
     topo = _topology(topology, rate_mbps=rate_mbps, mtu=mtu, queue_packets=queue_packets)
-    chains = load_policy(policy) if policy is not None else Policy()
+    chains = load_policy(policy) if policy is not None else None
     return run_in_sandbox(
         lambda sandbox: _session(sandbox, topo, chains), command=f"shell {topology}"
     )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.bpf import BpfError, Map, Program
-from testbed.chain import FiveTuple
+from testbed.bpf import Map, Program
+from testbed.chain import MAX_CHAIN_LENGTH, FiveTuple
 from testbed.datapath.plan import ChainPlan, NodePlan, make_plan
 from testbed.datapath.status import NodeStatus
 from testbed.errors import RunError, UserError
@@ -57,21 +57,36 @@ class LiveNode:
                 places.append(f"chains/{stage.label}/nf_reply")
         for place in places:
             program = Program.from_pin(self.folder / place)
-            found[program.id] = place
-            os.close(program.fd)
+            try:
+                found[program.id] = place
+            finally:
+                os.close(program.fd)
         return found
 
     def walk(self, chain: ChainPlan) -> Iterator[tuple[int, str]]:
         """Follow a chain's pointers from its head: kernel id and place of each program.
 
-        :raises RunError: a pointer leads nowhere, or to a program that is not pinned here.
+        :raises RunError: the pointers do not lead along the policy's NFs to its last step.
         """
+        found = list(self._follow(chain))
+        wanted = [f"chains/{stage.label}/nf" for stage in chain.stages]
+        wanted.append(f"forward/{chain.last_step}")
+        if [place for _, place in found] != wanted:
+            there = " → ".join(place for _, place in found)
+            raise RunError(
+                f"chain {chain.chain.id} of {self.name} in the kernel is not the policy's: {there}"
+            )
+        yield from found
+
+    def _follow(self, chain: ChainPlan) -> Iterator[tuple[int, str]]:
         known = self.programs()
         next_slots = {f"chains/{s.label}/nf": s.next_slot for s in self.plan.stages()}
         slots = Map.from_pin(self.folder / "forward" / "slots")
         try:
             slot: int | None = chain.head
-            while slot is not None:
+            for _ in range(MAX_CHAIN_LENGTH + 1):
+                if slot is None:
+                    return
                 program_id = slots.get(slot)
                 if program_id not in known:
                     raise RunError(f"slot {slot} of {self.name} leads nowhere known")
@@ -128,7 +143,4 @@ def find_node(*, run_id: str | None = None, name: str | None = None) -> LiveNode
     if len(candidates) > 1:
         names = ", ".join(f"{node} of run {run.run_id}" for run, node in candidates)
         raise UserError(f"several NFC nodes run ({names}): say which with --run and --node")
-    try:
-        return _live_node(*candidates[0])
-    except BpfError as error:
-        raise RunError(f"cannot look into the run: {error}") from None
+    return _live_node(*candidates[0])

@@ -3,50 +3,22 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
-import socket
-import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pyroute2 import IPRoute
-
 from testbed.chain import Policy
 from testbed.datapath.plan import NodePlan, make_plan
-from testbed.datapath.tc import WAY_PEER, WAY_QUEUE, TcDatapath
+from testbed.datapath.tc import TcDatapath
+from testbed.datapath.ways import ways_out
 from testbed.errors import UnsupportedError
 from testbed.netnode import NetNode
 from testbed.probe import probe
 
-__all__ = ["NfcNode", "ways_out"]
+__all__ = ["NfcNode"]
 
-_SIOCETHTOOL = 0x8946
-_OFFLOADS = (0x16, 0x1E, 0x23)  # ETHTOOL_GTXCSUM, ETHTOOL_GTSO, ETHTOOL_GGSO
 
 _ACCEPT_LOCAL = Path("/proc/sys/net/ipv4/conf/all/accept_local")
-
-
-def ways_out() -> dict[int, int]:
-    """How to leave by each interface of this thread's network namespace: index to way.
-
-    ``WAY_PEER`` for a veth that has no queue to skip (so that a rate limit always holds), leaves
-    checksums and cutting of merged packets to the other end, and whose other end lies in another
-    namespace; ``WAY_QUEUE`` for the rest.
-    """
-    found: dict[int, int] = {}
-    with IPRoute() as ipr:
-        queues = {q["index"]: q for q in ipr.get_qdiscs() if q["parent"] == 0xFFFFFFFF}
-        for link in ipr.get_links():
-            info = link.get_attr("IFLA_LINKINFO")
-            kind = info.get_attr("IFLA_INFO_KIND") if info else None
-            queue = queues.get(link["index"])
-            queueless = queue is None or queue.get_attr("TCA_KIND") == "noqueue"
-            elsewhere = link.get_attr("IFLA_LINK_NETNSID") is not None
-            peer = kind == "veth" and queueless and elsewhere and _offloads(link.get("ifname"))
-            found[link["index"]] = WAY_PEER if peer else WAY_QUEUE
-    return found
 
 
 def _require(plan: NodePlan) -> None:
@@ -63,18 +35,6 @@ def _require(plan: NodePlan) -> None:
                     f"{stage.label}: its parameters need {name}: {answer.detail}"
                     " (see nfcbed doctor)"
                 )
-
-
-def _offloads(interface: str) -> bool:
-    """Whether an interface leaves checksums and segmentation undone: then it may be skipped."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for command in _OFFLOADS:
-            answer = ctypes.create_string_buffer(struct.pack("=II", command, 0))
-            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(answer))
-            fcntl.ioctl(sock, _SIOCETHTOOL, request)
-            if not struct.unpack("=II", answer.raw[:8])[1]:
-                return False
-    return True
 
 
 class NfcNode:

@@ -19,7 +19,8 @@ from typing import Any
 
 from testbed.chain import NF, Chain, Policy
 from testbed.errors import PolicyError
-from testbed.nf import NFDescription, load_descriptions
+from testbed.nf import FlowTable, NFDescription, load_descriptions
+from testbed.policy import check_policy
 from testbed.tuplespace import Key, MaskGroup, group_by_mask
 
 __all__ = ["MAX_MASKS", "ChainPlan", "NodePlan", "Stage", "make_plan"]
@@ -28,9 +29,8 @@ MAX_MASKS = 64
 """Different masks in a policy: the classifier looks up once in each (classifier.tc.bpf.c)."""
 
 _MAX_HEADS = 16
-_SPARE_SLOTS = 64  # for NFs that are inserted later
 _LAST_STEPS = {"stack": "to_stack", "direct": "to_wire"}
-_FLOW_TIMES = ("idle_s", "unreplied_s", "replied_s", "tcp_idle_s")
+_FLOW_TIMES: tuple[FlowTable, ...] = ("idle_s", "unreplied_s", "replied_s", "tcp_idle_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class NodePlan:
     chains: tuple[ChainPlan, ...]
     groups: tuple[MaskGroup, ...]
     slots: int
-    flow_table: Mapping[str, int]
+    flow_table: Mapping[FlowTable, int]
 
     @property
     def n_rules(self) -> int:
@@ -171,21 +171,29 @@ def _plan_chain(chain: Chain, slots: _Slots, known: Mapping[str, NFDescription])
     return ChainPlan(chain=chain, head=head, reply_next=reply_next, stages=tuple(stages))
 
 
-def _flow_table(chains: tuple[ChainPlan, ...]) -> dict[str, int]:
-    """Give the flow table's bound and times: the most that one of the NFs asks for."""
-    most = dict.fromkeys(("max_flows", *_FLOW_TIMES), 0)
+def _flow_table(chains: tuple[ChainPlan, ...]) -> dict[FlowTable, int]:
+    """Give the flow table's bound and times.
+
+    A time is the most that one of the NFs asks for. The bound is the sum over the chains of what
+    each one's NFs ask for at most, since the chains share the table.
+    """
+    most: dict[FlowTable, int] = dict.fromkeys(("max_flows", *_FLOW_TIMES), 0)
     for chain in chains:
-        for stage in chain.stages:
-            for name, value in stage.description.flow_table(stage.nf.params).items():
-                most[name] = max(most[name], value)
+        asked: list[Mapping[FlowTable, int]] = [
+            stage.description.flow_table(stage.nf.params) for stage in chain.stages
+        ]
+        most["max_flows"] += max((found.get("max_flows", 0) for found in asked), default=0)
+        for name in _FLOW_TIMES:
+            most[name] = max([most[name], *(found.get(name, 0) for found in asked)])
     return most
 
 
 def make_plan(policy: Policy) -> NodePlan:
     """Lay a policy out for a node.
 
-    :raises PolicyError: it needs more than the classifier can hold.
+    :raises PolicyError: an NF or a parameter is wrong, or it needs more than the classifier holds.
     """
+    check_policy(policy)
     known = load_descriptions()
     slots = _Slots()
     chains = tuple(_plan_chain(chain, slots, known) for chain in policy.chains)
@@ -200,6 +208,6 @@ def make_plan(policy: Policy) -> NodePlan:
         policy=policy,
         chains=chains,
         groups=groups,
-        slots=slots.used + 1 + _SPARE_SLOTS,
+        slots=slots.used + 1,
         flow_table=_flow_table(chains),
     )

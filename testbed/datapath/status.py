@@ -31,6 +31,7 @@ class StageStatus:
     :ivar seen: what entered the chain less what was dropped before this NF. Read one after the
         other, the counters can differ by the packets of a moment while traffic flows.
     :ivar dropped: by reason.
+    :ivar replies_dropped: by reason, of packets on the way back, which enter no chain.
     :ivar missed: packets that found no next program, which must not happen; they were dropped.
     :ivar counters: the NF's own, by name.
     """
@@ -39,13 +40,14 @@ class StageStatus:
     name: str
     seen: Count
     dropped: dict[str, int]
+    replies_dropped: dict[str, int]
     missed: int
     counters: dict[str, int]
 
     @property
     def accepted(self) -> int:
         """Packets that went on to the next stage."""
-        return self.seen.packets - sum(self.dropped.values()) - self.missed
+        return self.seen.packets - sum(self.dropped.values())
 
 
 class NodeStatus:
@@ -94,17 +96,22 @@ class NodeStatus:
         """Counters of one NF instance, and what it passed on."""
         with self._map("chains", stage.label, "counters") as counters:
             total = counters.total(0)
-        reasons = zip(stage.description.drop_reasons, total["dropped"], strict=False)
+
+        def by_reason(counts: list[int]) -> dict[str, int]:
+            return {r.name: n for r, n in zip(stage.description.drop_reasons, counts, strict=False)}
+
         extra = zip(stage.description.counters, total["extra"], strict=False)
         status = StageStatus(
             label=stage.label,
             name=stage.nf.name,
             seen=seen,
-            dropped={reason.name: n for reason, n in reasons},
-            missed=total["missed"],
+            dropped=by_reason(total["dropped"]),
+            replies_dropped=by_reason(total["replies_dropped"]),
+            missed=total["missed"] + total["replies_missed"],
             counters={counter.name: n for counter, n in extra},
         )
-        passed_on = Count(packets=status.accepted, bytes=seen.bytes - total["dropped_bytes"])
+        gone = sum(total["dropped"]) + total["missed"]
+        passed_on = Count(packets=seen.packets - gone, bytes=seen.bytes - total["dropped_bytes"])
         return status, passed_on
 
     def stages(self) -> list[StageStatus]:

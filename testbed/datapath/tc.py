@@ -14,7 +14,7 @@ from typing import Any
 
 from testbed.bpf import BpfObject, Link, Map, TcFilter, attach_tc
 from testbed.datapath.plan import ChainPlan, NodePlan, Stage
-from testbed.errors import PolicyError
+from testbed.errors import RunError
 from testbed.paths import BUILD
 from testbed.policy import dump_policy
 
@@ -86,10 +86,6 @@ class TcDatapath:
 
     def _fill_classifier(self) -> None:
         self.classifier.map("rules").fill(self.plan.rules())
-        number = self.classifier.btf.struct("number")
-        numbers = self.classifier.map("numbers")
-        for n in range(self.plan.max_flows, 0, -1):  # a stack: number 1 comes first
-            numbers.push(number.encode({"number": n, "generation": 0}))
 
     def _load_stage(self, stage: Stage) -> BpfObject:
         bpf = self._open(f"nfs/{stage.nf.name}.tc.bpf.o")
@@ -98,6 +94,8 @@ class TcDatapath:
             bpf.share("flows", self.classifier.map("flows"))
         if "states" in bpf.map_names:
             bpf.resize("states", self.plan.max_flows + 1)
+        for name, entries in stage.description.map_sizes(stage.nf.params).items():
+            bpf.resize(name, entries)
         tables = stage.description.tables(stage.nf.params)
         for name, rows in tables.items():
             bpf.resize(name, max(1, len(rows)))
@@ -187,7 +185,7 @@ def _make_folder(folder: Path, undo: contextlib.ExitStack) -> None:
     try:
         folder.mkdir()
     except OSError as error:
-        raise PolicyError(f"cannot make the folder {folder}: {error.strerror}") from None
+        raise RunError(f"cannot make the folder {folder}: {error.strerror}") from None
     undo.callback(_remove_folder, folder)
 
 

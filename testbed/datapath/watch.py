@@ -12,14 +12,16 @@ import contextlib
 import os
 import select
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 
 from testbed.datapath.node import NfcNode
+from testbed.errors import NfcbedError
 
 __all__ = ["watch_queues"]
 
-_RTMGRP_TC = 0x8  # <linux/rtnetlink.h>: announcements about qdiscs
+_RTMGRP_LINK, _RTMGRP_TC = 0x1, 0x8  # <linux/rtnetlink.h>: about interfaces, about qdiscs
 
 
 @contextlib.contextmanager
@@ -28,7 +30,7 @@ def watch_queues(node: NfcNode) -> Iterator[None]:
     with node.node.netns():
         # Only a wake-up is wanted: what has changed is read anew by refresh_ways().
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        netlink.bind((0, _RTMGRP_TC))
+        netlink.bind((0, _RTMGRP_LINK | _RTMGRP_TC))
     wake_read, wake_write = os.pipe()
 
     def listen() -> None:
@@ -38,7 +40,10 @@ def watch_queues(node: NfcNode) -> Iterator[None]:
                 return
             with contextlib.suppress(OSError):  # an overflow (ENOBUFS) is news as well
                 netlink.recv(1 << 16)
-            node.refresh_ways()
+            try:
+                node.refresh_ways()
+            except (NfcbedError, OSError) as error:  # such as an interface that goes meanwhile
+                sys.stderr.write(f"nfcbed: queues of {node.node.name}: {error}\n")
 
     thread = threading.Thread(target=listen, name=f"queues of {node.node.name}", daemon=True)
     thread.start()

@@ -387,3 +387,40 @@ def test_connection_outlives_its_chain() -> None:
     with loaded({**dnat(row, state="conntrack"), "rules": [{"dport": 53}]}) as node:
         node.run(udp()).is_accepted_as(udp(dst=SERVER))
         assert node.counts("dnat").counters["created"] == 0
+
+
+@BOTH_MODES
+@in_sandbox
+def test_refused_connection_stays_refused(state: str) -> None:
+    """A connection whose replies belong to another flow is dropped with every packet of it."""
+    with loaded(dnat(TO_SERVER, state=state)) as node:
+        node.run(answer(udp))  # a flow of the server's own, which its replies would look like
+        for _ in range(3):
+            is_dropped(node, udp(), "clash")
+        assert node.counts("dnat").counters["created"] == 0
+
+
+@in_sandbox
+def test_dropped_reply_is_not_taken_off_the_way_there() -> None:
+    """What later NFs saw is what went there; a reply that is dropped is counted apart."""
+    chain = {**dnat(TO_SERVER), "rules": [{"dport": 53}]}
+    chain["nfs"] = [*chain["nfs"], {"nf": "pass", "priority": 200}]
+    with loaded(chain) as node:
+        node.run(udp())
+        for length, back in ip_cut(answer(udp)):
+            if 4 <= length < 8:
+                assert node.run(back).verdict is Verdict.DROP
+        assert node.counts("dnat").accepted == node.counts("pass").seen.packets == 1
+        assert node.counts("dnat").replies_dropped["malformed"] > 0
+
+
+@pytest.mark.needs("conntrack_kfuncs")
+@in_sandbox
+def test_closed_connection_is_soon_forgotten_by_conntrack() -> None:
+    """After a FIN the kernel keeps a TCP connection for two minutes, not for two hours."""
+    with loaded({**dnat(TO_SERVER, state="conntrack"), "rules": [{"dport": 53}]}) as node:
+        node.run(tcp())
+        node.run(answer(tcp))
+        assert int(conntrack("-L").split()[2]) > 7000
+        node.run(tcp(flags="FA"))
+        assert int(conntrack("-L").split()[2]) <= 120

@@ -177,6 +177,7 @@ def nobodys() -> dict[str, Packet]:
         "not IPv4 inside": icmp_error(b"\x65" + sent_on[1:], src=SERVER, dst=CLIENT),
         "short header inside": icmp_error(b"\x44" + sent_on[1:], src=SERVER, dst=CLIENT),
         "a fragment itself": fragments(error, size=40)[0],
+        "for somebody else": icmp_error(sent_on, src=SERVER, dst="192.0.2.77"),
     }
 
 

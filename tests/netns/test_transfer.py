@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from testbed.chain import Policy
-from testbed.datapath.node import ways_out
 from testbed.datapath.plan import make_plan
 from testbed.datapath.status import NodeStatus
 from testbed.datapath.tc import TcDatapath
+from testbed.datapath.ways import ways_out
 from testbed.netnode import NetNode
 from testbed.network import Network
 from tests.bpf.harness import policy_of

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""How ``forward: direct`` may leave by an interface: through its queue, or past it."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import socket
+import struct
+
+from pyroute2 import IPRoute
+
+from testbed.bpf import tcx_egress_programs
+from testbed.datapath.tc import WAY_PEER, WAY_QUEUE
+
+__all__ = ["ways_out"]
+
+_SIOCETHTOOL = 0x8946
+_OFFLOADS = (0x16, 0x1E, 0x23)  # ETHTOOL_GTXCSUM, ETHTOOL_GTSO, ETHTOOL_GGSO
+_CLSACT_EGRESS = 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
+
+
+def ways_out() -> dict[int, int]:
+    """How to leave by each interface of this thread's network namespace: index to way.
+
+    ``WAY_PEER`` for a veth that has no queue and no program at its egress to skip (so that a rate
+    limit or a policer always holds), leaves checksums and cutting of merged packets to the other
+    end, and whose other end lies in another namespace; ``WAY_QUEUE`` for the rest.
+    """
+    found: dict[int, int] = {}
+    with IPRoute() as ipr:
+        queues = {q["index"]: q for q in ipr.get_qdiscs() if q["parent"] == 0xFFFFFFFF}
+        for link in ipr.get_links():
+            info = link.get_attr("IFLA_LINKINFO")
+            kind = info.get_attr("IFLA_INFO_KIND") if info else None
+            queue = queues.get(link["index"])
+            queueless = queue is None or queue.get_attr("TCA_KIND") == "noqueue"
+            elsewhere = link.get_attr("IFLA_LINK_NETNSID") is not None
+            peer = (
+                kind == "veth"
+                and queueless
+                and elsewhere
+                and not _egress_programs(ipr, link["index"])
+                and _offloads(link.get("ifname"))
+            )
+            found[link["index"]] = WAY_PEER if peer else WAY_QUEUE
+    return found
+
+
+def _egress_programs(ipr: IPRoute, ifindex: int) -> bool:
+    """Whether a tcx program or a filter (a policer, say) sees what leaves by an interface."""
+    return bool(tcx_egress_programs(ifindex) or ipr.get_filters(ifindex, parent=_CLSACT_EGRESS))
+
+
+def _offloads(interface: str) -> bool:
+    """Whether an interface leaves checksums and segmentation undone: then it may be skipped."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for command in _OFFLOADS:
+            answer = ctypes.create_string_buffer(struct.pack("=II", command, 0))
+            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(answer))
+            fcntl.ioctl(sock, _SIOCETHTOOL, request)
+            if not struct.unpack("=II", answer.raw[:8])[1]:
+                return False
+    return True
