@@ -3,7 +3,7 @@
  * space, which sums over the CPUs; lives as long as the instance.
  *
  * Packets that an NF accepts cost it no counting: what it saw is what entered the chain less
- * what the NFs before it dropped, and both ends of the chain count (classifier and last step).
+ * what the NFs before it dropped.
  */
 #ifndef NF_COUNTERS_H
 #define NF_COUNTERS_H

@@ -57,7 +57,7 @@ COMMANDS: tuple[Command, ...] = (
         "doctor",
         Section.START,
         "Say what this machine has, what it lacks and how to get it",
-        (("sudo nfcbed doctor", "can this machine run the thesis's experiment?"),),
+        (("sudo nfcbed doctor", "can this machine do it?"),),
     ),
     Command(
         "shell",
@@ -65,7 +65,7 @@ COMMANDS: tuple[Command, ...] = (
         "Open a network with its chains on, and Mininet's prompt",
         (
             (
-                "sudo nfcbed shell thesis --policy experiments/policies/thesis.yaml",
+                "sudo nfcbed shell thesis --policy my.yaml",
                 "the thesis's network by hand",
             ),
         ),
@@ -76,8 +76,8 @@ COMMANDS: tuple[Command, ...] = (
         "Say which way a packet goes, from the live objects or a policy file",
         (
             (
-                "sudo nfcbed explain --src 10.10.9.1 --dst 10.10.9.5 --proto udp --dport 53",
-                "which rule, which NFs, and then?",
+                "sudo nfcbed explain --src 10.10.9.1 --dst 10.10.9.5 --proto icmp",
+                "which way does it go?",
             ),
         ),
     ),
