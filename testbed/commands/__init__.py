@@ -106,7 +106,7 @@ COMMANDS: tuple[Command, ...] = (
         "bench",
         Section.EXPERIMENTS,
         "Measure what a packet costs on one core, and what a chain holds in memory",
-        (("sudo nfcbed bench chain", "the chain against plain routing and nftables"),),
+        (("sudo nfcbed bench chain", "what a packet costs"),),
     ),
     Command("clean", Section.UPKEEP, "Remove what runs left that were killed with SIGKILL"),
 )
