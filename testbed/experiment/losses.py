@@ -29,6 +29,15 @@ _ROUTING_PLACES = {
     "OutNoRoutes": "no route",
     "FragFails": "too long for the link",
 }
+_MORE_ROUTING_PLACES = {
+    "InNoRoutes": "no route on arrival",
+    "InTruncatedPkts": "cut short",
+}
+_LAYERS = (
+    ("snmp", "Ip", _ROUTING_PLACES),
+    ("netstat", "IpExt", _MORE_ROUTING_PLACES),
+    ("snmp", "Udp", SOCKET_PLACES),
+)
 _NOT_OUTGOING = ("clsact", "ingress")  # what a chain drops is the chain's to tell
 
 
@@ -41,8 +50,8 @@ def lost_so_far(network: Network) -> dict[str, int]:
     found: dict[str, int] = {}
     devices = {name: _devices(node) for name, node in network.nodes.items()}
     for name, node in network.nodes.items():
-        for layer, places in (("Ip", _ROUTING_PLACES), ("Udp", SOCKET_PLACES)):
-            counts = _snmp(node, layer)
+        for file, layer, places in _LAYERS:
+            counts = _counts(node, file, layer)
             found |= {f"{name}: {text}": counts.get(key, 0) for key, text in places.items()}
         found[f"{name}: queue full"] = _queue_drops(node)
         for interface in node.interfaces:
@@ -52,8 +61,8 @@ def lost_so_far(network: Network) -> dict[str, int]:
     return found
 
 
-def _snmp(node: NetNode, layer: str) -> Mapping[str, int]:
-    lines = Path(f"/proc/{node.pid}/net/snmp").read_text().splitlines()
+def _counts(node: NetNode, file: str, layer: str) -> Mapping[str, int]:
+    lines = Path(f"/proc/{node.pid}/net/{file}").read_text().splitlines()
     names, values = (line.split()[1:] for line in lines if line.startswith(f"{layer}:"))
     return dict(zip(names, map(int, values), strict=True))
 
