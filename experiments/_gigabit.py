@@ -3,62 +3,52 @@
 
 Packets are jumbo ones. A machine of two cores that plays sender, switch, VM1 and both receivers at
 once carries twice 1 Gbit/s in packets of 9,000 bytes, and loses much of it in packets of 1,500.
-
-Pure values: no kernel, no clock.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
-from testbed.chain import FiveTuple, Policy
+from experiments._carried import RATE_MBPS
+from experiments._course import five_tuple, with_forward
+from experiments._scene import MARGIN_S
+from experiments._way import flows_of
+from testbed.chain import Policy
 from testbed.errors import UserError
-from testbed.experiment.iperf import JUMBO_BLOCK_BYTES, UdpFlow
+from testbed.experiment.runner import Options
+from testbed.paths import ROOT
 
-__all__ = [
-    "CHAIN_FLOWS",
-    "DURATION_S",
-    "MTU",
-    "POLICY",
-    "RATE_MBPS",
-    "ROUTED_FLOWS",
-    "SENDER",
-    "require_chain",
-]
+__all__ = ["MTU", "POLICY", "loaded", "parameters"]
 
 MTU = 9000
-RATE_MBPS = 1000.0
-DURATION_S = 10.0
-POLICY = "experiments/policies/counting.yaml"
-
-SENDER, SENDER_ADDRESS, VM1, VM2, VM3 = "hv", "10.10.9.1", "10.10.9.5", "10.10.9.4", "10.10.9.6"
-
-CHAIN_FLOWS = tuple(
-    UdpFlow(
-        name=name,
-        dst=VM1,
-        dport=dport,
-        cport=50000 + dport,
-        receiver=receiver,
-        block_bytes=JUMBO_BLOCK_BYTES,
-    )
-    for name, dport, receiver in (("flow 1", 53, "vm2"), ("flow 2", 123, "vm3"))
-)
-"""Both to VM1, whose chain translates them."""
-
-ROUTED_FLOWS = tuple(
-    replace(flow, dst=address) for flow, address in zip(CHAIN_FLOWS, (VM2, VM3), strict=True)
-)
-"""The same, to the receivers themselves: VM1 of the routing twin routes them."""
+POLICY = ROOT / "experiments/policies/counting.yaml"
+_DURATION_S, _QUICK_S = 10.0, 4.0
 
 
-def require_chain(policy: Policy) -> None:
-    """Raise UserError unless the policy takes both flows."""
-    for flow in CHAIN_FLOWS:
-        sent = FiveTuple(
-            src=SENDER_ADDRESS, dst=flow.dst, sport=flow.cport, dport=flow.dport, proto="udp"
-        )
-        if policy.match(sent) is None:
+def loaded(policy: Policy, options: Options) -> Policy:
+    """The policy after the options.
+
+    :raises UserError: it does not take both flows.
+    """
+    if options.forward:
+        policy = with_forward(policy, options.forward)
+    for flow in flows_of("nfc", MTU):
+        if policy.match(five_tuple(flow)) is None:
             raise UserError(
                 f"the policy has no rule for {flow.name} (udp to {flow.dst}:{flow.dport})"
             )
+    return policy
+
+
+def parameters(options: Options, states: tuple[str, ...]) -> dict[str, Any]:
+    """What a result says of its run."""
+    duration_s, mtu = (_QUICK_S if options.quick else _DURATION_S), options.mtu or MTU
+    return {
+        "topology": "thesis",
+        "rate_mbps": RATE_MBPS,
+        "duration_s": duration_s,
+        "observed_s": duration_s - 2 * MARGIN_S,
+        "mtu": mtu,
+        "datagram_bytes": flows_of("nfc", mtu)[0].block_bytes,
+        "states": list(states),
+    }

@@ -17,7 +17,6 @@ from testbed.errors import RunError
 
 __all__ = [
     "BLOCK_BYTES",
-    "JUMBO_BLOCK_BYTES",
     "Sent",
     "UdpFlow",
     "client_command",
@@ -29,9 +28,6 @@ __all__ = [
 
 BLOCK_BYTES = 1448
 """UDP payload of a packet: fits an MTU of 1500 with room for a tunnel's or options' 24 bytes."""
-
-JUMBO_BLOCK_BYTES = 8948
-"""The same for an MTU of 9000."""
 
 _PACING_US = 200
 _CONNECT_MS = 3000

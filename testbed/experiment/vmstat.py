@@ -27,7 +27,7 @@ class CpuLine:
     @property
     def used(self) -> int:
         """Share that was neither idle nor waiting for a disk."""
-        return self.user + self.system + self.stolen
+        return 100 - self.idle - self.io_wait
 
 
 def cpu_command(lines: int) -> list[str]:

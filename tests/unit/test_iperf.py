@@ -13,7 +13,6 @@ import pytest
 from testbed.errors import RunError
 from testbed.experiment.iperf import (
     BLOCK_BYTES,
-    JUMBO_BLOCK_BYTES,
     UdpFlow,
     client_command,
     parse_sent,
@@ -49,7 +48,7 @@ def test_client_sends_the_bytes_of_its_rate_and_time_from_its_own_port() -> None
 
 def test_flow_says_how_large_its_packets_are() -> None:
     """A jumbo flow sends jumbo packets, and one at least."""
-    flow = replace(FLOW, block_bytes=JUMBO_BLOCK_BYTES)
+    flow = replace(FLOW, block_bytes=8948)
     command = client_command(flow, rate_mbps=0.0001, duration_s=0.1, buffer_bytes=65536)
     assert option(command, "--length") == option(command, "--bytes") == "8948"
 

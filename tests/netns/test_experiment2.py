@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Table 7.3 and Figure 7.3 from the command line, quick: real flows, real tools, files at the end.
+
+What a busy machine makes of rates and of idle states is for the result to say, not for the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.results import Result, read_result
+
+NFCBED = Path(sys.executable).with_name("nfcbed")
+
+pytestmark = pytest.mark.needs(
+    *("namespaces", "veth", "bridge", "bpffs", "sched_cls", "iperf3", "mnexec", "objects"),
+    *("vmstat", "bpf_stats", "tp_btf", "cpudist"),
+)
+
+
+def run(
+    name: str, out: Path, *, path: Path | None = None, words: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ)
+    if path is not None:
+        environment["PATH"] = f"{path}:{environment['PATH']}"
+    return subprocess.run(
+        [NFCBED, "run", name, "--quick", "--out", str(out), *words],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=environment,
+    )
+
+
+def values(result: Result) -> dict[str, float]:
+    return {row.name: row.value for row in result.compared if row.value is not None}
+
+
+def not_the_rate(result: Result) -> list[str]:
+    """Checks that failed although a busy machine is no reason for it."""
+    return [check.name for check in result.failed_checks if "offered" not in check.name]
+
+
+def test_table_says_what_the_chain_holds_and_uses(tmp_path: Path) -> None:
+    """vmstat's values, the chain's bytes and run time, traced times; every packet explained."""
+    done = run("table7_3", tmp_path / "out")
+    result = read_result(tmp_path / "out")
+    assert (result.state, not_the_rate(result)) == ("complete", []), done.stderr
+    found = values(result)
+    for state in ("idle", "processing"):
+        assert found[f"{state}: memory used (vmstat)"] > 100_000
+        assert 50_000 < found[f"{state}: the chain's maps hold"] < 128 * 1024
+        assert found[f"{state}: the chain's programs hold"] >= 4096
+        assert 0 <= found[f"{state}: CPU (vmstat, whole machine)"] <= 100
+    assert found["idle: CPU of the chain"] < 0.01 < found["processing: CPU of the chain"] < 5
+    assert 20 < found["chain: run time per packet (bpf_stats)"] < 5000
+    for way in ("chain", "plain routing"):
+        softirq, whole = (
+            found[f"{way}: {what} time per packet"] for what in ("softirq", "the machine's CPU")
+        )
+        assert 500 < softirq < whole
+    programs = result.facts["states"]["processing"]["programs"]
+    assert programs["classifier: classify"]["runs"] > 10_000
+    assert {row.published for row in result.compared} >= {766_664.0, 766_844.0, 0.0}
+    assert "processing: memory used (vmstat)" in done.stdout
+    raw = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out/raw").iterdir()}
+    assert raw["vmstat-idle.json"]["command"][0] == "vmstat"
+    assert {"vmstat-processing.json", "vmstat-memory.json", "flow1-routing-client.json"} <= set(raw)
+
+
+def test_figure_has_a_histogram_of_both_states(tmp_path: Path) -> None:
+    """cpudist's counts of both states; the flows show as more stretches on a CPU."""
+    done = run("fig7_3", tmp_path / "out", words=("--mtu", "8000"))
+    result = read_result(tmp_path / "out")
+    assert (result.state, not_the_rate(result)) == ("complete", []), done.stderr
+    histograms = result.facts["histograms"]
+    idle, busy = (sum(row[2] for row in histograms[name]) for name in ("idle", "processing"))
+    assert busy > idle > 0
+    assert result.parameters["datagram_bytes"] == 8000 - 52
+    raw = json.loads((tmp_path / "out/raw/cpudist-idle.json").read_text())
+    assert any("usecs" in line for line in raw["lines"])
+
+
+def test_machine_that_cpudist_cannot_trace_is_unsupported(tmp_path: Path) -> None:
+    """Exit code 3 with cpudist's own words, for this figure alone; the result says it as well."""
+    fake = tmp_path / "bin/cpudist"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\n[ $1 = --version ] && echo 0.1 || { echo no probes; exit 1; }\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    done = run("fig7_3", tmp_path / "out", path=fake.parent)
+    assert done.returncode == 3, done.stderr
+    assert "cpudist cannot trace on this machine (it ended with 1): no probes" in done.stderr
+    assert read_result(tmp_path / "out").state == "failed"
