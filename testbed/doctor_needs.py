@@ -178,6 +178,13 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature("bpf_stats", BPF, "run time per program", "exact CPU time", "Linux 5.8 or newer"),
     Feature(
+        "map_memory",
+        BPF,
+        "account of a map's memory",
+        "the memory that a chain holds; without it, what it would hold if its tables were full",
+        "Linux 6.4 or newer",
+    ),
+    Feature(
         "nft_nat",
         FILTERS,
         "NAT in nftables",

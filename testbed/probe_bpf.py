@@ -40,7 +40,7 @@ _MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _OBJ_PIN, _TEST_RUN = 0, 2, 5, 6, 10
 _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS = 17, 28, 32
 _SCHED_CLS, _XDP, _TRACING, _NETFILTER = 3, 6, 26, 32
 _TRACE_RAW_TP, _XDP_ATTACH, _NETFILTER_ATTACH, _TCX_INGRESS = 23, 37, 45, 46
-_MAP_ARRAY, _MAP_PROG_ARRAY = 2, 3
+_MAP_HASH, _MAP_ARRAY, _MAP_PROG_ARRAY, _NO_PREALLOC = 1, 2, 3, 1
 _TAIL_CALL, _FIB_LOOKUP, _REDIRECT_PEER, _TIMER_INIT = 12, 69, 155, 169
 _LIVE_FRAMES = 1 << 1
 
@@ -118,8 +118,15 @@ def _load(
     return _bpf(_PROG_LOAD, attributes)
 
 
-def _array(kind: int, *, entries: int) -> int:
-    return _bpf(_MAP_CREATE, struct.pack("=IIIII", kind, 4, 4, entries, 0))
+def _array(kind: int, *, entries: int, flags: int = 0) -> int:
+    return _bpf(_MAP_CREATE, struct.pack("=IIIII", kind, 4, 4, entries, flags))
+
+
+def _store(table: int, value: int) -> None:
+    """Put a value at key 0."""
+    key, data = ctypes.create_string_buffer(4), ctypes.create_string_buffer(4)
+    data.raw = struct.pack("=I", value)
+    _bpf(_MAP_UPDATE, struct.pack("=IxxxxQQQ", table, _address(key), _address(data), 0))
 
 
 def _test_run(program: int, *, flags: int = 0, repeat: int = 1) -> int:
@@ -213,9 +220,7 @@ def _fib_lookup() -> str:
 def _tail_call() -> str:
     slots, answer = _array(_MAP_PROG_ARRAY, entries=1), 42
     target = _load(_SCHED_CLS, _returning(answer))
-    key, value = ctypes.create_string_buffer(4), ctypes.create_string_buffer(4)
-    value.raw = struct.pack("=I", target)
-    _bpf(_MAP_UPDATE, struct.pack("=IxxxxQQQ", slots, _address(key), _address(value), 0))
+    _store(slots, target)
     map_reference = _instruction(0x18, 2, 1, imm=slots) + _instruction(0)
     caller = _load(_SCHED_CLS, map_reference + _set(3, 0) + _call(_TAIL_CALL) + _returning(0))
     if (seen := _test_run(caller)) != answer:
@@ -319,6 +324,21 @@ def _bpf_stats() -> str:
     return "switched on for a moment"
 
 
+def _map_memory() -> str:
+    """Put an entry into a map that allocates as it goes, and see whether its account grows."""
+
+    def held_bytes() -> int:
+        lines = Path(f"/proc/self/fdinfo/{table}").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("memlock:"))
+
+    table = _array(_MAP_HASH, entries=64, flags=_NO_PREALLOC)
+    before = held_bytes()
+    _store(table, 1)
+    if (more := held_bytes() - before) <= 0:
+        raise Absent("the kernel accounts what a map may hold, not what it holds")
+    return f"one entry more, {more} bytes more"
+
+
 def _bpffs() -> str:
     mount("none", "/mnt", "tmpfs")
     folder = Path("/mnt/bpf")
@@ -347,4 +367,5 @@ PROBES = {
     "netfilter_link": ProbeSpec(_netfilter_link),
     "tp_btf": ProbeSpec(_tp_btf),
     "bpf_stats": ProbeSpec(_bpf_stats, since=(5, 8)),
+    "map_memory": ProbeSpec(_map_memory, since=(6, 4)),
 }

@@ -31,6 +31,8 @@ class BpfUse:
 
     :ivar number: the kernel's id.
     :ivar held_bytes: memory as charged (memlock); maps without preallocation count what they hold.
+        Before Linux 6.4 (``probe("map_memory")``) it is the size of a map's entries if it were
+        full, in whole pages.
     :ivar run_time_ns: all runs together, tail calls included; 0 for a map.
     :ivar runs: how often it was entered, tail calls into it left out; 0 for a map.
     """

@@ -21,6 +21,7 @@ from testbed.bench.rig import FRAME_BYTES, default_cpu, open_rig
 from testbed.bench.rounds import measure
 from testbed.bench.variants import Variant, choose
 from testbed.errors import UnsupportedError, UserError
+from testbed.probe import probe
 from testbed.sandbox import Sandbox, run_in_sandbox
 
 __all__ = ["app"]
@@ -173,6 +174,11 @@ def _memory(sandbox: Sandbox, *, cpu: int, as_json: bool) -> int:
         typer.echo(_line(held))
     typer.echo(_aim("DAD + DNAT, 2 flows, room for 10: bytes", found.thesis.total, MOST_BYTES))
     typer.echo(_aim("one more flow, bytes per NF", found.bytes_per_flow, MOST_BYTES_PER_FLOW))
+    if probe("map_memory").state == "no":
+        typer.echo(
+            "This kernel (before 6.4) tells what the tables' entries would need if they were"
+            " full, not what they hold."
+        )
     return 0
 
 

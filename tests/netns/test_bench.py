@@ -98,6 +98,7 @@ def test_wrong_file(tmp_path: Path) -> None:
         read_record(tmp_path / "bench.json")
 
 
+@pytest.mark.needs("map_memory")
 def test_memory(capfd: pytest.CaptureFixture[str]) -> None:
     """More flows hold more memory, and what a chain holds is more than its tables' contents."""
     assert main(["bench", "memory", "--json"]) == 0
