@@ -319,6 +319,8 @@ def test_idle_connections_are_forgotten() -> None:
         ports = {(key["sport"], key["dport"]) for key, _entry in node.status.flows()}
         assert ports == {(2, 53), (53, 2)}
         node.run(answer(udp, dport=2)).is_accepted_as(answer(udp, dport=2, src=SERVICE))
+        time.sleep(2.5)
+        assert len(node.status.flows()) == 2  # an answer alone keeps a connection alive
         late = answer(udp, dport=1)
         node.run(late).is_accepted_as(late)
         _wait(lambda: not node.status.flows())
