@@ -11,7 +11,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Packet, Raw
 
-from tests.frames import CPORT, fragments, tcp, udp
+from tests.frames import CPORT, fragments, ip_cut, tcp, udp
 from tests.netns.twins import (
     AT_SERVER,
     FAR,
@@ -76,6 +76,21 @@ def test_difference_invalid_packets(sent: Sent) -> None:
     with both([sent]) as (ours, theirs):
         assert theirs["right"] == []
         assert all(destinations(frames["right"]) == [RIGHT] for frames in ours)
+
+
+@pytest.mark.parametrize(("make", "length"), [(udp, 7), (tcp, 19)])
+@in_sandbox
+def test_difference_cut_header(make: Any, length: int) -> None:
+    """A packet whose transport header is cut nftables leaves as it is: here for nobody's address.
+
+    So its sender is told that there is no way to it. DNAT here drops it.
+    """
+    side, whole = there(make, dst=FAR)
+    assert isinstance(whole, Packet)
+    with both([(side, dict(ip_cut(whole))[length])]) as (ours, theirs):
+        assert theirs["right"] == []
+        assert IP(theirs["left"][0][14:])[ICMP].payload.dst == FAR
+        assert all(frames == {"left": [], "right": []} for frames in ours)
 
 
 @in_sandbox
