@@ -115,7 +115,7 @@ def _bars(axes: Axes, flows: Sequence[str], rows: dict[str, Compared], *, publis
                 _whisker(axes, x, value, row, label="95 % interval" if place + index == 0 else None)
                 top = max(value, row.high)
             axes.annotate(
-                f"{value:.1f}" if value != int(value) else f"{value:.0f}",
+                f"{round(value, 2):g}",
                 (x, top),
                 xytext=(0, 5),
                 textcoords="offset points",
