@@ -19,6 +19,7 @@ from testbed.datapath.status import NodeStatus
 from testbed.errors import RunError
 from testbed.experiment import checks
 from testbed.experiment.iperf import UdpFlow
+from testbed.experiment.kernelmemory import kernel_memory_of
 from testbed.experiment.losses import SOCKET_PLACES, lost_so_far
 from testbed.experiment.meter import Meter, metered
 from testbed.experiment.network import open_network
@@ -107,6 +108,7 @@ class Scene:
     """A network that runs, with servers, meters, and perhaps a chain.
 
     :ivar chain_objects: the chain's maps and programs, by kind and kernel id.
+    :ivar kernel_bytes: kernel memory that the chain took when it was built; None if unknown.
     :ivar phases: states that were played, as ``begin`` and ``end`` of CLOCK_MONOTONIC in ns.
     """
 
@@ -117,6 +119,7 @@ class Scene:
     meters: Mapping[str, Meter]
     chain: NfcNode | None
     chain_objects: frozenset[tuple[str, int]]
+    kernel_bytes: int | None
     phases: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
     _lost_before: Mapping[str, int] = field(default_factory=dict)
     _ended_early: bool = False
@@ -242,23 +245,34 @@ class Scene:
 
 @contextlib.contextmanager
 def open_scene(
-    session: Session, topology: str, flows: Sequence[UdpFlow], *, mtu: int, policy: Policy | None
+    session: Session,
+    topology: str,
+    flows: Sequence[UdpFlow],
+    *,
+    mtu: int,
+    policy: Policy | None,
+    weigh: bool = False,
 ) -> Iterator[Scene]:
     """Build the testbed, meanwhile.
 
     :param policy: of VM1; None leaves it a plain router.
+    :param weigh: build the chain a few times first, to see the kernel memory that it takes.
     """
     session.progress.step(f"building the network {topology}")
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(open_network(topology, mtu=mtu))
-        before = objects_in_use()
-        chain = None
+        chain, kernel_bytes, mine = None, None, frozenset[tuple[str, int]]()
         if policy is not None:
-            chain = NfcNode(network.node(NFC_NODE), policy, bpffs=session.sandbox.bpffs)
-            stack.enter_context(chain)
+
+            def build(chains: Policy = policy) -> NfcNode:
+                return NfcNode(network.node(NFC_NODE), chains, bpffs=session.sandbox.bpffs)
+
+            kernel_bytes = kernel_memory_of(build) if weigh else None
+            before = objects_in_use()
+            chain = stack.enter_context(build())
+            mine = frozenset(objects_in_use()) - frozenset(before)
             session.sandbox.describe(nfc={NFC_NODE: chain.describe()})
             session.environment(network=network.describe(), hook=chain.datapath.hook)
-        mine = frozenset(objects_in_use()) - frozenset(before)
         receivers = [flow.receiver for flow in flows]
         meters = {name: stack.enter_context(metered(network.node(name))) for name in receivers}
         running = stack.enter_context(
@@ -270,4 +284,4 @@ def open_scene(
                 buffer_bytes=session.buffer_bytes,
             )
         )
-        yield Scene(session, network, flows, running, meters, chain, mine)
+        yield Scene(session, network, flows, running, meters, chain, mine, kernel_bytes)

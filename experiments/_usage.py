@@ -190,8 +190,11 @@ def _row(name: str, unit: str, value: float | None, published: float | None = No
     return Compared(name=name, unit=unit, value=shown, published=published)
 
 
-def compared(states: Mapping[str, Usage]) -> list[Compared]:
-    """Table 7.3, and below it what is really used; of the states that there are so far."""
+def compared(states: Mapping[str, Usage], *, kernel_bytes: int | None = None) -> list[Compared]:
+    """Table 7.3, and below it what is really used; of the states that there are so far.
+
+    :param kernel_bytes: kernel memory that the chain took when it was built.
+    """
     found = []
     pair = [states[name] for name in ("idle", "processing") if name in states]
     for state in pair:
@@ -208,6 +211,7 @@ def compared(states: Mapping[str, Usage]) -> list[Compared]:
     for state in pair:
         share = state.chain_share
         found.append(_row(f"{state.name}: CPU of the chain", "% of one", share and share * 100))
+    found.append(_row("chain: kernel memory to build it (cgroup)", "byte", kernel_bytes))
     found += _really(pair)
     for name in ("processing", "routing"):
         if name in states:

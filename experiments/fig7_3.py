@@ -127,7 +127,7 @@ class _Run:
         if self._books is not None:
             fields["checks"] = [*self._books.checks(), *judge(self._bins)]
             fields["validity"] = validity([self._books], idle_busy=busy_share(self._cpu["idle"]))
-            fields["facts"]["packets"] = self._books.plain()
+            fields["facts"]["ledger"] = self._books.ledger.plain()
         return fields
 
 

@@ -36,11 +36,13 @@ __all__ = ["EXPERIMENT"]
 
 SAMPLE_S = 0.5
 _SETTLE_S = 0.5  # between building and observing
-_AROUND_S = 6.0
+_AROUND_S = 11.0
 _POLL_S = 0.01
 
 KERNEL_MEMORY = (
-    "not available: a memory cgroup for the run would have to be made in the host's own hierarchy,"
+    "charged to the run's memory cgroup while the chain is built, beyond its maps and programs also"
+    " what the kernel needs around them; null where the kernel does not say. The cgroup is the one"
+    " that the run was started in: one of its own would have to be made in the host's hierarchy,"
     " and would outlive a run that is killed"
 )
 
@@ -73,6 +75,7 @@ class _Run:
         self._texts: dict[str, Any] = {}
         self._iperf: dict[str, Any] = {}
         self._cpu: CpuTimes | None = None
+        self._kernel_bytes: int | None = None
 
     def measure(self) -> None:
         """Play all states."""
@@ -86,7 +89,10 @@ class _Run:
 
     def _chained(self) -> None:
         policy, flows = self._session.policy, flows_of("nfc", self._mtu)
-        with open_scene(self._session, "thesis", flows, mtu=self._mtu, policy=policy) as scene:
+        with open_scene(
+            self._session, "thesis", flows, mtu=self._mtu, policy=policy, weigh=True
+        ) as scene:
+            self._kernel_bytes = scene.kernel_bytes
             assert scene.chain is not None
             self._names = _names(scene.chain.datapath)
             self._play(scene, "idle", loaded=False)
@@ -170,15 +176,17 @@ class _Run:
             "clock_start_ns": self._zero_ns,
             "phases": self._phases,
             "series": series(self._states, self._zero_ns),
-            "compared": compared(self._states),
+            "compared": compared(self._states, kernel_bytes=self._kernel_bytes),
             "facts": {
                 "states": {name: use.plain(self._names) for name, use in self._states.items()},
                 "packets": {books.name: books.plain() for books in self._books},
-                "kernel_memory_of_the_cgroup": KERNEL_MEMORY,
+                "kernel_memory": {"byte": self._kernel_bytes, "what": KERNEL_MEMORY},
                 "run_time": "a tail call counts as the program that made it: the classifier's run"
                 " time is that of the whole chain, about 20 ns of it the counting itself",
             },
         }
+        if self._books:
+            fields["facts"]["ledger"] = self._books[0].ledger.plain()
         if len(self._books) == 2:
             found = [check for books in self._books for check in books.checks()]
             fields["checks"] = [*found, *judge(self._states)]

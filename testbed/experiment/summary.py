@@ -15,6 +15,8 @@ from testbed.results import Check, Compared, Phase, Result
 
 __all__ = ["print_summary"]
 
+_MANY = 100_000
+
 
 def print_summary(result: Result, folder: Path) -> None:
     """Print the means, what did not pass, whether the machine was the limit, and the folder."""
@@ -71,8 +73,10 @@ def _interval(row: Compared) -> str:
 
 
 def _figures(value: float | None) -> str:
-    """A number with six figures."""
-    return "–" if value is None else f"{value:.6g}"
+    """A number with six figures, or more where it has more before the point."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if abs(value) >= _MANY else f"{value:.6g}"
 
 
 def _offered(phase: Phase) -> str:

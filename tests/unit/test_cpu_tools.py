@@ -11,6 +11,7 @@ import pytest
 from testbed.bpf.held import parse_fdinfo
 from testbed.errors import RunError
 from testbed.experiment import cpudist
+from testbed.experiment.kernelmemory import parse_kernel_memory, places
 from testbed.experiment.procstat import parse_stat
 from testbed.experiment.vmstat import cpu_command, parse_cpu, parse_memory
 
@@ -102,3 +103,15 @@ def test_memory_and_run_time_of_a_program() -> None:
     assert (use.number, use.held_bytes, use.run_time_ns, use.runs) == (77, 4096, 1200, 4)
     use = parse_fdinfo("map_type:\t2\nmemlock:\t720\nmap_id:\t9\nfrozen:\t0\n", "map")
     assert (use.number, use.held_bytes, use.run_time_ns, use.runs) == (9, 720, 0, 0)
+
+
+def test_kernel_memory_is_found_in_both_kinds_of_cgroups() -> None:
+    """A number in v1, a line in v2, and nothing where the kernel does not say."""
+    first = places("5:devices:/\n4:cpu,memory:/some/group\n0::/\n")
+    assert str(first[0]) == "/sys/fs/cgroup/memory/some/group/memory.kmem.usage_in_bytes"
+    assert [str(p) for p in places("0::/user.slice/a:b\n")] == [
+        "/sys/fs/cgroup/user.slice/a:b/memory.stat"
+    ]
+    assert parse_kernel_memory("2387968\n") == 2387968
+    assert parse_kernel_memory("anon 4096\nkernel 1234\nkernel_stack 5\n") == 1234
+    assert parse_kernel_memory("anon 4096\n") is None

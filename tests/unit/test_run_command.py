@@ -219,13 +219,15 @@ def test_published_table_is_printed_beside_ours(
 ) -> None:
     """One row a value: measured, interval, published; a value that is not there is a dash."""
     row = {"name": "flow 1", "value": 0.99951, "low": 0.9991, "high": 0.9999, "published": 0.9943}
-    made_up(compared=[{**row, "aim": 0.999}, {"name": "memory", "value": None}])
+    large = {"name": "used", "value": 2939764.0}
+    made_up(compared=[{**row, "aim": 0.999}, {"name": "memory", "value": None}, large])
     assert run(tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
     (first,) = (line.split() for line in lines if line.strip().startswith("flow 1 "))
     assert first[2:] == "0.99951 0.9991 … 0.9999 0.9943 aim ≥ 0.999".split()
     (second,) = (line.split() for line in lines if line.strip().startswith("memory"))
     assert second[1:] == ["–", "–", "–"]
+    assert "2939764" in next(line for line in lines if line.strip().startswith("used"))
 
 
 def test_ledger_is_printed_with_what_it_cannot_explain(
