@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,16 +87,33 @@ def _check_files(out: Path, forward: str) -> None:
     assert mtus == {9000}
 
 
-def test_interrupted_run_keeps_the_pairs_it_had(tmp_path: Path) -> None:
-    """Ctrl-C in the second repeat: the first one is kept, and can be drawn as incomplete."""
-    out = tmp_path / "out"
+def start(out: Path) -> subprocess.Popen[str]:
+    """Start a run and return while clients of its second repeat send."""
     process = subprocess.Popen(
         command(out, "--mtu", "9000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     while "repeat 2 of 2" not in process.stderr.readline():
         assert process.poll() is None
-    time.sleep(0.5)
+    while not any(line.startswith("iperf3 --udp") for _, line in descendants(process.pid)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    return process
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Process numbers and command lines of all that a process has started."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it may have ended
+            yield int(child), Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+            yield from descendants(int(child))
+
+
+def test_interrupted_run_keeps_the_pairs_it_had(tmp_path: Path) -> None:
+    """Ctrl-C in the second repeat: the first one is kept, and can be drawn as incomplete."""
+    out = tmp_path / "out"
+    process = start(out)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     result = read_result(out)
@@ -103,6 +122,22 @@ def test_interrupted_run_keeps_the_pairs_it_had(tmp_path: Path) -> None:
     assert len(result.compared) == 6
     drawn = subprocess.run([NFCBED, "plot", str(out)], capture_output=True)
     assert drawn.returncode == 0
+
+
+@pytest.mark.parametrize("words", ["iperf3 --udp", "iperf3 --server"])
+def test_killed_iperf3_is_a_failed_run(tmp_path: Path, words: str) -> None:
+    """A client or a server that dies gives one message and exit code 1; the data are kept."""
+    process = start(tmp_path / "out")
+    victim = next(pid for pid, line in descendants(process.pid) if line.startswith(words))
+    os.kill(victim, signal.SIGKILL)
+    _, errors = process.communicate(timeout=20)
+    result = read_result(tmp_path / "out")
+    assert (process.returncode, result.state) == (1, "failed")
+    assert "Traceback" not in errors
+    assert "iperf3" in errors.splitlines()[-2]
+    assert result.reason is not None
+    assert "iperf3" in result.reason
+    assert len(result.phases) == 2
 
 
 def test_busy_cores_make_a_run_host_limited(tmp_path: Path) -> None:
