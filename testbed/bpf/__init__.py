@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from testbed.bpf.btf import Btf, Layout
 from testbed.bpf.library import BpfError
-from testbed.bpf.links import Link, TcFilter, attach_tc, tcx_egress_programs
+from testbed.bpf.links import FILTER_PRIORITY, Link, TcFilter, attach_tc, tcx_egress_programs
 from testbed.bpf.maps import Map, possible_cpus
 from testbed.bpf.object import BpfObject, Program, TestRun
 
 __all__ = [
+    "FILTER_PRIORITY",
     "BpfError",
     "BpfObject",
     "Btf",

@@ -245,4 +245,34 @@ int classify(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
+/* At egress of a node that translates: what the node itself sends. Its ICMP errors may quote a
+ * packet that it has translated, and it may be the one that a flow was sent on to. What it only
+ * forwards was seen when it came in. */
+SEC("tc")
+int classify_out(struct __sk_buff *skb)
+{
+	struct flow_key key, identity;
+	__u32 packets, bytes;
+	struct flow *flow;
+
+	if (skb->ingress_ifindex || skb->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_UNSPEC;
+	pull_headers(skb);
+	if (!parse(skb, &key))
+		return TC_ACT_UNSPEC;
+	if (key.proto == IPPROTO_ICMP)
+		icmp_error(skb, &key);
+	identity = flow_of(&key);
+	flow = bpf_map_lookup_elem(&flows, &identity);
+	if (!flow || !flow->reply)
+		return TC_ACT_UNSPEC;
+	flow_touch(flow, turning_point(skb, &key));
+	hand_on(skb, &key, flow->number, flow->generation);
+	wire_size(skb, &key, &packets, &bytes);
+	count_rule(n_rules + REPLIES, packets, bytes);
+	bpf_tail_call(skb, &slots, flow->translator);
+	count_rule(n_rules + MISSED, packets, bytes);
+	return TC_ACT_SHOT;
+}
+
 char LICENSE[] SEC("license") = "GPL";

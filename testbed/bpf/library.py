@@ -85,6 +85,8 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "bpf_map__initial_value": (_p, [_p, _p]),
     "bpf_program__name": (_s, [_p]),
     "bpf_program__fd": (_i, [_p]),
+    "bpf_program__autoload": (ctypes.c_bool, [_p]),
+    "bpf_program__set_autoload": (_i, [_p, ctypes.c_bool]),
     "btf__raw_data": (_p, [_p, _p]),
     "btf__load_from_kernel_by_id": (_p, [_u32]),
     "btf__free": (None, [_p]),

@@ -10,11 +10,13 @@ from pathlib import Path
 from testbed.bpf.library import check, libbpf
 from testbed.bpf.object import Program
 
-__all__ = ["Link", "TcFilter", "attach_tc", "tcx_egress_programs"]
+__all__ = ["FILTER_PRIORITY", "Link", "TcFilter", "attach_tc", "tcx_egress_programs"]
 
 _TCX_INGRESS, _TCX_EGRESS = 46, 47  # enum bpf_attach_type
-_TC_INGRESS = 1  # enum bpf_tc_attach_point
-_FILTER_PRIORITY = 0x4E46  # "NF": ours alone in the clsact hook
+_TC_INGRESS, _TC_EGRESS = 1, 2  # enum bpf_tc_attach_point
+FILTER_PRIORITY = 0x4E46
+"""``NF``: ours alone in the clsact hook."""
+
 _REPLACE = 1  # BPF_TC_F_REPLACE
 
 
@@ -27,10 +29,12 @@ class Link:
         self.fd = fd
 
     @classmethod
-    def create(cls, program: Program, ifindex: int) -> Link:
-        """Attach to ingress of the interface in this thread's namespace."""
-        fd = libbpf().bpf_link_create(program.fd, ifindex, _TCX_INGRESS, None)
-        return cls(check(fd, f"attach {program.name} at tcx ingress"))
+    def create(cls, program: Program, ifindex: int, *, egress: bool = False) -> Link:
+        """Attach to ingress, or egress, of the interface in this thread's namespace."""
+        hook = _TCX_EGRESS if egress else _TCX_INGRESS
+        fd = libbpf().bpf_link_create(program.fd, ifindex, hook, None)
+        where = "egress" if egress else "ingress"
+        return cls(check(fd, f"attach {program.name} at tcx {where}"))
 
     def update(self, program: Program) -> None:
         """Put another program in its place: one atomic step."""
@@ -79,8 +83,9 @@ class TcFilter:
 
     kind = "clsact"
 
-    def __init__(self, ifindex: int, program: Program) -> None:
-        self._hook = _Hook(ctypes.sizeof(_Hook), ifindex, _TC_INGRESS, 0)
+    def __init__(self, ifindex: int, program: Program, *, egress: bool = False) -> None:
+        point = _TC_EGRESS if egress else _TC_INGRESS
+        self._hook = _Hook(ctypes.sizeof(_Hook), ifindex, point, 0)
         result = libbpf().bpf_tc_hook_create(ctypes.byref(self._hook))
         if result != -17:  # EEXIST: somebody's clsact is there already; it stays theirs
             check(result, "create the clsact hook")
@@ -92,11 +97,11 @@ class TcFilter:
             prog_fd=program.fd,
             flags=flags,
             handle=1,
-            priority=_FILTER_PRIORITY,
+            priority=FILTER_PRIORITY,
         )
         check(
             libbpf().bpf_tc_attach(ctypes.byref(self._hook), ctypes.byref(options)),
-            f"attach {program.name} at clsact ingress",
+            f"attach {program.name} at clsact",
         )
 
     def update(self, program: Program) -> None:
@@ -108,13 +113,17 @@ class TcFilter:
 
     def close(self) -> None:
         """Detach the filter; the clsact hook goes with its interface."""
-        options = _Options(sz=ctypes.sizeof(_Options), handle=1, priority=_FILTER_PRIORITY)
+        options = _Options(sz=ctypes.sizeof(_Options), handle=1, priority=FILTER_PRIORITY)
         libbpf().bpf_tc_detach(ctypes.byref(self._hook), ctypes.byref(options))
 
 
-def attach_tc(program: Program, ifindex: int, *, tcx: bool) -> Link | TcFilter:
-    """Attach to an interface's ingress in this thread's namespace.
+def attach_tc(
+    program: Program, ifindex: int, *, tcx: bool, egress: bool = False
+) -> Link | TcFilter:
+    """Attach to an interface's ingress, or egress, in this thread's namespace.
 
     :param tcx: whether this kernel has tcx links (``testbed.probe``).
     """
-    return Link.create(program, ifindex) if tcx else TcFilter(ifindex, program)
+    if tcx:
+        return Link.create(program, ifindex, egress=egress)
+    return TcFilter(ifindex, program, egress=egress)

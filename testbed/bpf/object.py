@@ -212,6 +212,11 @@ class BpfObject:
             libbpf().bpf_map__reuse_fd(self._maps[map_name], existing.fd), f"share map {map_name}"
         )
 
+    def leave_out(self, program_name: str) -> None:
+        """Do not load one of the programs."""
+        handle = self._programs()[program_name]
+        check(libbpf().bpf_program__set_autoload(handle, False), f"leave {program_name} out")
+
     def load(self) -> None:
         """Create the maps and load the programs. Raises BpfError with the verifier's last lines."""
         result = libbpf().bpf_object__load(self._handle)
@@ -245,17 +250,21 @@ class BpfObject:
         """Maps that the source declares (sections such as .rodata left out)."""
         return tuple(name for name in self._maps if "." not in name)
 
+    def _programs(self) -> dict[str, int]:
+        return {_name(h, "program"): h for h in self._handles("bpf_object__next_program")}
+
     def program(self, name: str) -> Program:
-        """A loaded program, by its C function's name."""
-        for handle in self._handles("bpf_object__next_program"):
-            if _name(handle, "program") == name:
-                return Program(name, libbpf().bpf_program__fd(handle))
-        raise KeyError(f"{self.path.name} has no program {name}")
+        """A loaded program, by its C function's name. Raises KeyError."""
+        return Program(name, libbpf().bpf_program__fd(self._programs()[name]))
 
     @property
     def program_names(self) -> tuple[str, ...]:
-        """Names of its programs."""
-        return tuple(_name(h, "program") for h in self._handles("bpf_object__next_program"))
+        """Names of its programs that are loaded (or will be)."""
+        return tuple(
+            name
+            for name, handle in self._programs().items()
+            if libbpf().bpf_program__autoload(handle)
+        )
 
     def close(self) -> None:
         """Close all descriptors; what is pinned, linked or in a slot lives on."""

@@ -88,7 +88,7 @@ class NfcNode:
     def refresh_ways(self) -> None:
         """Look again which interfaces have a queue; call it after a queue was added or removed."""
         with self.node.netns():
-            self.datapath.set_ways(ways_out())
+            self.datapath.set_ways(ways_out(own=self.datapath.plan.translates))
 
     def describe(self) -> dict[str, Any]:
         """What runs here, as plain JSON values."""

@@ -98,6 +98,11 @@ class NodePlan:
         return any(chain.tracks for chain in self.chains)
 
     @property
+    def translates(self) -> bool:
+        """Whether an NF translates: then what the node itself sends is looked at too."""
+        return any(stage.reply_slot for stage in self.stages())
+
+    @property
     def max_flows(self) -> int:
         """Bound of the flow table; 1 where it is not used."""
         return max(1, self.flow_table["max_flows"])

@@ -45,6 +45,7 @@ class TcDatapath:
         self.folder = folder
         self.tcx = tcx
         self.links: dict[str, Link | TcFilter] = {}
+        self.interfaces: tuple[str, ...] = ()
         self.stages: dict[str, BpfObject] = {}
         self._undo = contextlib.ExitStack()
         try:
@@ -76,6 +77,8 @@ class TcDatapath:
         bpf = self._open("testbed/classifier.tc.bpf.o")
         bpf.share("slots", self.slots)
         bpf.constants(self.plan.classifier_constants)
+        if not self.plan.translates:
+            bpf.leave_out("classify_out")
         bpf.resize("rules", max(1, self.plan.n_rules))
         bpf.resize("rule_counters", self.plan.n_rules + len(SPECIALS))
         bpf.resize("flows", 2 * self.plan.max_flows)  # both directions
@@ -139,14 +142,19 @@ class TcDatapath:
 
     def attach(self, interfaces: Mapping[str, int]) -> None:
         """Let the interfaces' packets enter the chains: name to index."""
-        program = self.classifier.program("classify")
         _make_folder(self.folder / "links", self._undo)
         for name, ifindex in interfaces.items():
-            link = attach_tc(program, ifindex, tcx=self.tcx)
-            self._undo.callback(link.close)
-            if isinstance(link, Link):
-                _pin(link, self.folder / "links" / name, self._undo)
-            self.links[name] = link
+            self._attach(name, "classify", ifindex)
+            if self.plan.translates:
+                self._attach(f"{name}-out", "classify_out", ifindex, egress=True)
+        self.interfaces = tuple(sorted(interfaces))
+
+    def _attach(self, name: str, program: str, ifindex: int, *, egress: bool = False) -> None:
+        link = attach_tc(self.classifier.program(program), ifindex, tcx=self.tcx, egress=egress)
+        self._undo.callback(link.close)
+        if isinstance(link, Link):
+            _pin(link, self.folder / "links" / name, self._undo)
+        self.links[name] = link
 
     @property
     def hook(self) -> str:
@@ -162,7 +170,7 @@ class TcDatapath:
         return {
             "datapath": "tc",
             "hook": self.hook,
-            "interfaces": sorted(self.links),
+            "interfaces": list(self.interfaces),
             "folder": str(self.folder),
             "policy": dump_policy(self.plan.policy),
         }

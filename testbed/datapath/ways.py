@@ -10,7 +10,7 @@ import struct
 
 from pyroute2 import IPRoute
 
-from testbed.bpf import tcx_egress_programs
+from testbed.bpf import FILTER_PRIORITY, tcx_egress_programs
 from testbed.datapath.tc import WAY_PEER, WAY_QUEUE
 
 __all__ = ["ways_out"]
@@ -20,8 +20,11 @@ _OFFLOADS = (0x16, 0x1E, 0x23)  # ETHTOOL_GTXCSUM, ETHTOOL_GTSO, ETHTOOL_GGSO
 _CLSACT_EGRESS = 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
 
 
-def ways_out() -> dict[int, int]:
+def ways_out(*, own: bool = False) -> dict[int, int]:
     """How to leave by each interface of this thread's network namespace: index to way.
+
+    :param own: whether a program of our own runs at the interfaces' egress. It has nothing to do
+        with forwarded packets and may be skipped.
 
     ``WAY_PEER`` for a veth that has no queue and no program at its egress to skip (so that a rate
     limit or a policer always holds), leaves checksums and cutting of merged packets to the other
@@ -40,16 +43,19 @@ def ways_out() -> dict[int, int]:
                 kind == "veth"
                 and queueless
                 and elsewhere
-                and not _egress_programs(ipr, link["index"])
+                and not _egress_programs(ipr, link["index"], own=own)
                 and _offloads(link.get("ifname"))
             )
             found[link["index"]] = WAY_PEER if peer else WAY_QUEUE
     return found
 
 
-def _egress_programs(ipr: IPRoute, ifindex: int) -> bool:
-    """Whether a tcx program or a filter (a policer, say) sees what leaves by an interface."""
-    return bool(tcx_egress_programs(ifindex) or ipr.get_filters(ifindex, parent=_CLSACT_EGRESS))
+def _egress_programs(ipr: IPRoute, ifindex: int, *, own: bool) -> bool:
+    """Whether a tcx program or a filter (a policer, say) of others sees what leaves."""
+    filters = ipr.get_filters(ifindex, parent=_CLSACT_EGRESS)
+    foreign = [f for f in filters if not own or f["info"] >> 16 != FILTER_PRIORITY]
+    programs = tcx_egress_programs(ifindex)
+    return bool(foreign) or programs > (1 if own else 0)
 
 
 def _offloads(interface: str) -> bool:

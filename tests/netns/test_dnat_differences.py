@@ -125,19 +125,3 @@ def test_difference_error_with_wrong_checksum() -> None:
         assert IP(theirs["left"][1][14:]).src == RIGHT
         for frames in ours:
             assert IP(frames["left"][1][14:]).src == SERVICE
-
-
-@pytest.mark.parametrize("make", [udp, tcp])
-@in_sandbox
-def test_difference_errors_of_the_node_itself(make: Any) -> None:
-    """What the node itself says about a packet that it has translated quotes it as translated.
-
-    With nftables it quotes the packet that the client has sent.
-    """
-    with both([there(make, ip={"ttl": 1})]) as (ours, theirs):
-        (answer,) = theirs["left"]
-        quoted = IP(answer[14:])[ICMP].payload
-        assert (answer[34], quoted.dst) == (11, SERVICE)
-        for frames in ours:
-            (answer,) = frames["left"]
-            assert (answer[34], IP(answer[14:])[ICMP].payload.dst) == (11, RIGHT)

@@ -190,3 +190,24 @@ def test_headers_that_do_not_lie_together(linear: int) -> None:
     with twins(mtu=9000) as (ours, theirs):
         frames = compare(ours, theirs, course, Offload(linear=linear))
         assert (len(frames["left"]), len(frames["right"])) == (2, 4)
+
+
+def without_id(frame: bytes) -> bytes:
+    """The frame with the IP id, which the kernel draws, and its checksum taken out."""
+    return frame[:18] + bytes(2) + frame[20:24] + bytes(2) + frame[26:]
+
+
+@pytest.mark.parametrize("make", [udp, tcp])
+@in_sandbox
+def test_errors_of_the_node_itself(make: Any) -> None:
+    """What the node itself says about a packet that it has translated quotes what was sent."""
+    course = [there(make, ip={"ttl": 1})]
+    with twins() as (ours, theirs):
+        wanted = [without_id(frame) for frame in theirs.exchange(course)["left"]]
+        assert len(wanted) == 1
+        for state, forward in MODES:
+            with ours.chains(chain_of(state, forward)):
+                got = ours.exchange(course)
+            ours.node.run(["conntrack", "-F"])
+            assert got["right"] == []
+            assert [without_id(frame) for frame in got["left"]] == wanted, (state, forward)
