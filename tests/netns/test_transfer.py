@@ -137,7 +137,7 @@ def test_content_arrives(tcx: bool, offloads: bool, forward: str, state: str) ->
     for seen in (dad.seen, replies):
         assert seen.packets >= len(DATA) / SEGMENT
         content = seen.bytes - 52 * seen.packets - 8  # headers; the SYN's are 8 bytes longer
-        assert len(DATA) - 64 <= content <= 1.05 * len(DATA)  # some may have been sent twice
+        assert len(DATA) - 64 <= content <= 1.25 * len(DATA)  # a busy machine sends twice
 
 
 @BOTH_HOOKS
