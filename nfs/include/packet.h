@@ -24,7 +24,7 @@ enum packet_flags {
 	PACKET_NO_PORTS = 1 << 4, /* fragment, truncated, or a protocol without ports */
 	PACKET_FRAGMENT = 1 << 5, /* any piece of a fragmented datagram, the first one included */
 	PACKET_PADDED = 1 << 6, /* the frame went on behind the IP packet; that is cut off by now */
-	PACKET_OUTGOING = 1 << 7, /* the node's own, on its way out already */
+	PACKET_OWN = 1 << 7, /* the node's own, on its way out already */
 	PACKET_HEADER_WORDS = 15, /* mask of the IPv4 header's length, options included */
 };
 

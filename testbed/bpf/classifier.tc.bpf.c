@@ -260,6 +260,7 @@ int classify_out(struct __sk_buff *skb)
 	pull_headers(skb);
 	if (!parse(skb, &key))
 		return TC_ACT_UNSPEC;
+	key.info |= PACKET_OWN;
 	if (key.proto == IPPROTO_ICMP)
 		icmp_error(skb, &key);
 	identity = flow_of(&key);

@@ -182,9 +182,9 @@ int to_wire(struct __sk_buff *skb)
 	struct iphdr *ip;
 	struct hop *hop;
 
-	if (!skb->ingress_ifindex)
-		return TC_ACT_UNSPEC; /* the node's own packet, on its way out already */
 	last = count(skb, &key);
+	if (key.info & PACKET_OWN)
+		return TC_ACT_UNSPEC;
 	if (skb->vlan_present)
 		bpf_skb_vlan_pop(skb); /* VLAN 0: its priority ends here, as with routing */
 	eth = (void *)(long)skb->data;
