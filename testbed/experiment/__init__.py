@@ -9,6 +9,9 @@
 ``traffic``      iperf3's servers and clients on the nodes
 ``meter``        counts per flow what arrives at a node
 ``sampler``      reads counters at a steady pace
+``vmstat``       pure: vmstat's command lines and what it writes; ``cpudist`` likewise
+``procstat``     CPU time as the kernel accounts it; ``cputime`` traces it exactly
+``kernelmemory`` what is charged to the memory cgroup
 ``checks``       pure: a measured value against what was expected
 ``progress``     the bar while it runs
 
