@@ -44,7 +44,7 @@ from testbed.paths import ROOT
 __all__ = ["EXPERIMENT"]
 
 MTUS = (1500, 9000)
-IDLE_BEFORE = 0.25  # CPU time that has to be left in a calibration: a run is longer, NFC not free
+IDLE_BEFORE = 0.5  # CPU time that has to be left in a calibration: runs are longer, others may come
 SEED = 74
 REPEATS, DURATION_S, CALIBRATION_S = 5, 10.0, 1.5
 QUICK_REPEATS, QUICK_DURATION_S, QUICK_CALIBRATION_S = 2, 1.0, 0.7
