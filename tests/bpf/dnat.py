@@ -20,6 +20,8 @@ BOTH_MODES = pytest.mark.parametrize(
 TO_SERVER = {"dport": 53, "to": SERVER}
 TO_PORT = {"dport": 53, "to": SERVER, "to_port": 5353}
 
+OTHER_SERVICE = "10.0.0.7"
+
 
 def dnat(*rows: Mapping[str, Any], **params: Any) -> Mapping[str, Any]:
     """A chain with DNAT alone, for every packet."""
