@@ -30,7 +30,8 @@ from topologies.thesis import Thesis
 MAP_CREATE, PROG_LOAD, OBJ_PIN, OBJ_GET_INFO, LINK_CREATE = 0, 5, 6, 15, 28
 NEXT_ID = {"program": 11, "map": 12, "link": 31}
 PINS = Path("/run/bpf")  # a bpffs of the stand-in host
-SCHED_CLS, TCX_INGRESS = 3, 46
+SCHED_CLS, XDP = 3, 6
+TCX_INGRESS, XDP_ATTACH = 46, 37
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,15 +73,24 @@ def make_map() -> int:
     return bpf(MAP_CREATE, struct.pack("<IIII", 2, 4, 4, 1))[0]
 
 
-def make_program() -> int:
+def make_program(kind: int = SCHED_CLS) -> int:
     accept = ctypes.create_string_buffer(bytes.fromhex("b7000000000000009500000000000000"))
     licence = ctypes.create_string_buffer(b"GPL")
     place, words = ctypes.addressof(accept), ctypes.addressof(licence)
-    return bpf(PROG_LOAD, struct.pack("<IIQQ", SCHED_CLS, 2, place, words))[0]
+    return bpf(PROG_LOAD, struct.pack("<IIQQ", kind, 2, place, words))[0]
 
 
-def make_link(program: int, interface_index: int) -> int:
-    return bpf(LINK_CREATE, struct.pack("<IIII", program, interface_index, TCX_INGRESS, 0))[0]
+def make_link(interface_index: int) -> int:
+    """Attach a program: by a tcx link, or by an XDP link where there is no tcx (before 6.6)."""
+
+    def link(kind: int, where: int) -> int:
+        program = make_program(kind)
+        return bpf(LINK_CREATE, struct.pack("<IIII", program, interface_index, where, 0))[0]
+
+    try:
+        return link(SCHED_CLS, TCX_INGRESS)
+    except OSError:
+        return link(XDP, XDP_ATTACH)
 
 
 # --- the run: everything that a testbed can make ------------------------------------------------
@@ -108,7 +118,7 @@ def populate(sandbox: Sandbox, net: Network) -> dict[str, int]:
     (sandbox.folder / "some.log").write_text("text")
     made = {"map": make_map(), "program": make_program()}
     with vm1.netns():
-        made["link"] = make_link(made["program"], vm1.interfaces[0].index)
+        made["link"] = make_link(vm1.interfaces[0].index)
     for kind, descriptor in made.items():
         pin(descriptor, sandbox.bpffs / kind)
     return {kind: object_id(descriptor) for kind, descriptor in made.items()}

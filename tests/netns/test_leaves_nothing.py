@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).with_name("stand_in_host.py")
 
 UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
-pytestmark = pytest.mark.needs("namespaces", "veth", "bridge", "bpffs", "tbf", "tcx")
+pytestmark = pytest.mark.needs("namespaces", "veth", "bridge", "bpffs", "tbf", "xdp")
 
 
 @pytest.mark.parametrize(

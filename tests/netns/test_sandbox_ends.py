@@ -41,15 +41,16 @@ def wait():
         time.sleep(0.05)
 
 def main(sandbox):
-    note("ready")
     try:
         if how == "prompt":
             with sandbox.prompt():
+                note("ready")
                 while True:
                     try:
                         wait()
                     except KeyboardInterrupt:
                         note("interrupt")
+        note("ready")
         wait()
     except KeyboardInterrupt:
         note("cleaning")
