@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from testbed import namespaces
-from testbed.sandbox import run_in_sandbox
+from testbed.sandbox import Sandbox, run_in_sandbox
 from topologies import load_topologies
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,6 @@ pytestmark = pytest.mark.needs("namespaces", "veth", "bridge", "tbf")
 )
 def test_file_works_with_mn_alone(name: str, machine: str, other: str) -> None:
     """``mn --custom FILE --topo NAME`` builds it without nfcbed, everything in namespaces."""
-    file = ROOT / "topologies" / f"{name.removesuffix('-routing')}.py"
     target = load_topologies()[name]()
     address = next(
         link["params1" if link["node1"] == other else "params2"]["ip"].split("/")[0]
@@ -36,9 +36,12 @@ def test_file_works_with_mn_alone(name: str, machine: str, other: str) -> None:
         f"{machine} bash -c 'exec 3<>/dev/tcp/{address}/9'\nsh ip -br link\n{machine} tc qdisc\n"
     )
 
-    def main(_: object) -> int:
-        # mn writes a history file, and after a fault it deletes files in /tmp by pattern.
+    def main(sandbox: Sandbox) -> int:
+        # mn writes a history file, and after a fault it deletes files in /tmp by pattern. So it
+        # gets an empty one; the files come along, since they may lie there themselves.
+        folder = shutil.copytree(ROOT / "topologies", sandbox.folder / "topologies")
         namespaces.mount("tmpfs", Path("/tmp"))
+        file = folder / f"{name.removesuffix('-routing')}.py"
         done = subprocess.run(
             ["mn", "--custom", str(file), "--topo", f"{name},rate_mbps=100,mtu=4000"],
             input=script,
