@@ -156,13 +156,6 @@ class Btf:
                     found[variable.name] = (offset, self.layout(variable.size_or_type))
         return sections
 
-    def struct(self, name: str) -> Layout:
-        """Layout of the struct with this name. Raises KeyError if there is none."""
-        for type_id, kind in enumerate(self._types):
-            if kind.kind == "struct" and kind.name == name:
-                return self.layout(type_id)
-        raise KeyError(f"no struct {name}")
-
     def layout(self, type_id: int) -> Layout:
         """Layout of the type with this id. Raises ValueError for what has none."""
         if type_id not in self._layouts:

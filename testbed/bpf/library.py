@@ -101,7 +101,6 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "bpf_prog_test_run_opts": (_i, [_i, _p]),
     "bpf_link_create": (_i, [_i, _i, _i, _p]),
     "bpf_prog_query": (_i, [_i, _i, _u32, _p, _p, _p]),
-    "bpf_link_update": (_i, [_i, _i, _p]),
     "bpf_enable_stats": (_i, [_i]),
     "bpf_raw_tracepoint_open": (_i, [_s, _i]),
     "bpf_tc_hook_create": (_i, [_p]),

@@ -17,13 +17,9 @@ _TC_INGRESS, _TC_EGRESS = 1, 2  # enum bpf_tc_attach_point
 FILTER_PRIORITY = 0x4E46
 """``NF``: ours alone in the clsact hook."""
 
-_REPLACE = 1  # BPF_TC_F_REPLACE
-
 
 class Link:
     """A tcx link: the program runs while the link is open or pinned."""
-
-    kind = "tcx"
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -35,10 +31,6 @@ class Link:
         fd = libbpf().bpf_link_create(program.fd, ifindex, hook, None)
         where = "egress" if egress else "ingress"
         return cls(check(fd, f"attach {program.name} at tcx {where}"))
-
-    def update(self, program: Program) -> None:
-        """Put another program in its place: one atomic step."""
-        check(libbpf().bpf_link_update(self.fd, program.fd, None), "replace the tcx program")
 
     def pin(self, path: Path) -> None:
         """Keep the link beyond this process."""
@@ -81,21 +73,18 @@ class _Options(ctypes.Structure):
 class TcFilter:
     """A clsact filter, for kernels before tcx (Linux 6.6)."""
 
-    kind = "clsact"
-
     def __init__(self, ifindex: int, program: Program, *, egress: bool = False) -> None:
         point = _TC_EGRESS if egress else _TC_INGRESS
         self._hook = _Hook(ctypes.sizeof(_Hook), ifindex, point, 0)
         result = libbpf().bpf_tc_hook_create(ctypes.byref(self._hook))
         if result != -17:  # EEXIST: somebody's clsact is there already; it stays theirs
             check(result, "create the clsact hook")
-        self._attach(program, flags=0)
+        self._attach(program)
 
-    def _attach(self, program: Program, *, flags: int) -> None:
+    def _attach(self, program: Program) -> None:
         options = _Options(
             sz=ctypes.sizeof(_Options),
             prog_fd=program.fd,
-            flags=flags,
             handle=1,
             priority=FILTER_PRIORITY,
         )
@@ -103,10 +92,6 @@ class TcFilter:
             libbpf().bpf_tc_attach(ctypes.byref(self._hook), ctypes.byref(options)),
             f"attach {program.name} at clsact",
         )
-
-    def update(self, program: Program) -> None:
-        """Put another program in its place."""
-        self._attach(program, flags=_REPLACE)
 
     def pin(self, path: Path) -> None:
         """Nothing to do: a filter lives as long as its interface."""

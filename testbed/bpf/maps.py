@@ -126,11 +126,6 @@ class Map:
         )
         check(result, f"write map {self.name}")
 
-    def push(self, value: Value) -> None:
-        """Put one value on a stack or queue."""
-        result = libbpf().bpf_map_update_elem(self.fd, None, self._encode(value), 0)
-        check(result, f"push onto map {self.name}")
-
     def set_program(self, slot: int, program_fd: int) -> None:
         """Put a program into one slot of a program array: one atomic step."""
         self.set(slot, program_fd)
@@ -184,9 +179,6 @@ class Map:
             value = self.get(raw)
             if value is not None:
                 yield self.key.decode(raw), value
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self._raw_keys())
 
     def total(self, key: Value) -> Value:
         """Sum over the CPUs of a per-CPU value made of numbers. Raises BpfError if absent."""
