@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The file ``result.json`` of an experiment: what stands in it, reading and writing.
 
-Version 1. Times are seconds since ``clock_start_ns`` (CLOCK_MONOTONIC); numbers are plain.
+Version 2. Times are seconds since ``clock_start_ns`` (CLOCK_MONOTONIC); numbers are plain.
+Version 1 had no ``curves`` and is read as well.
 
 =============== ==================================================================================
 field           meaning
@@ -26,6 +27,7 @@ checks          name, value, expected (in words), unit, pass
 validity        ``valid``, ``host-limited`` or ``unknown`` with reasons: was the machine the limit?
 published       the series of the publication that the figure is drawn beside
 compared        the rows of the published table: value, its interval, and what was published
+curves          values over something else than time: one curve a way through the node and quantity
 facts           counters and whatever else an experiment wants to keep, by name
 =============== ==================================================================================
 
@@ -48,8 +50,10 @@ __all__ = [
     "VERSION",
     "Check",
     "Compared",
+    "Curve",
     "Mean",
     "Phase",
+    "Point",
     "Result",
     "Series",
     "Validity",
@@ -59,7 +63,7 @@ __all__ = [
 ]
 
 FORMAT = "nfcbed-result"
-VERSION = 1
+VERSION = 2
 RESULT_FILE = "result.json"
 
 
@@ -143,6 +147,36 @@ class Compared(_Part):
     aim: float | None = None
 
 
+class Point(_Part):
+    """One value of a curve.
+
+    :ivar low: lower end of the bootstrap 95 % interval of ``value``; None where there is none.
+    :ivar note: why there is no value, or what has to be known of it.
+    """
+
+    x: float
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str | None = None
+
+
+class Curve(_Part):
+    """One quantity of one way through the node, over what was varied.
+
+    :ivar way: its name: that of a chain, or of a reference (``routing``, ``nftables`` …).
+    :ivar text: the way in words.
+    """
+
+    way: str
+    text: str
+    quantity: str
+    unit: str
+    x_quantity: str
+    x_unit: str = ""
+    points: tuple[Point, ...]
+
+
 class Validity(_Part):
     """Whether the machine could carry the run; reasons with numbers."""
 
@@ -154,7 +188,7 @@ class Result(_Part):
     """A whole result; the module's text tells what the fields mean."""
 
     format: Literal["nfcbed-result"] = "nfcbed-result"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     experiment: str
     title: str
     state: Literal["running", "complete", "failed"]
@@ -171,6 +205,7 @@ class Result(_Part):
     validity: Validity = Validity()
     published: tuple[Series, ...] = ()
     compared: tuple[Compared, ...] = ()
+    curves: tuple[Curve, ...] = ()
     facts: dict[str, Any] = {}
 
     @property

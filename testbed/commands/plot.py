@@ -47,7 +47,7 @@ def _drawing(result: Result, folder: Path) -> Any:
     known = {path.stem for path in (ROOT / "plots").glob("*.py") if path.stem[0] != "_"}
     if name not in known:
         raise UserError(f"{folder}: no figure is known for experiment {name!r}")
-    if not (result.series or result.compared):
+    if not (result.series or result.compared or result.curves):
         why = f" (the run failed: {result.reason})" if result.reason else ""
         raise UserError(f"{folder}: the result holds nothing to draw{why}")
     return import_module(f"plots.{name}")

@@ -11,7 +11,7 @@ import typer
 from testbed.commands.plot import plot_one
 from testbed.commands.run import run_one
 from testbed.errors import UnsupportedError
-from testbed.experiment.catalogue import experiment_names
+from testbed.experiment.catalogue import published_names
 from testbed.experiment.folder import default_folder
 from testbed.experiment.runner import Options
 
@@ -37,7 +37,7 @@ def reproduce(
     all of it.
     """
     worst, refused = 0, []
-    for name in experiment_names():
+    for name in published_names():
         folder = default_folder(name)
         folder = out / folder.name if out is not None else folder
         try:
@@ -49,7 +49,7 @@ def reproduce(
             return code
         worst = max(worst, code)
         typer.echo("figure in " + " and ".join(map(str, plot_one(folder))))
-    if len(refused) == len(experiment_names()):
+    if len(refused) == len(published_names()):
         raise UnsupportedError("\n".join(refused))
     for line in refused:
         typer.echo(f"nfcbed: left out: {line}", err=True)

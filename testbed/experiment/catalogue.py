@@ -10,13 +10,18 @@ from testbed.errors import UserError
 from testbed.experiment.runner import Experiment
 from testbed.paths import ROOT
 
-__all__ = ["experiment_names", "load_experiment"]
+__all__ = ["experiment_names", "load_experiment", "published_names"]
 
 
 def experiment_names() -> tuple[str, ...]:
     """Names of all experiments, sorted."""
     stems = (path.stem for path in (ROOT / "experiments").glob("*.py"))
     return tuple(sorted(stem for stem in stems if not stem.startswith("_")))
+
+
+def published_names() -> tuple[str, ...]:
+    """Names of the experiments that the thesis published, sorted."""
+    return tuple(name for name in experiment_names() if load_experiment(name).published)
 
 
 def load_experiment(name: str) -> Experiment:

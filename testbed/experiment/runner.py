@@ -66,6 +66,7 @@ class Experiment:
     """One table or figure of the evaluation.
 
     :ivar policy: the policy file that it runs with if none is given.
+    :ivar published: whether the thesis published it; the others go beyond it.
     :ivar takes_mtu: whether it can be run with another MTU than its own.
     :ivar needs: what it needs, by ``nfcbed doctor``'s keys.
     :ivar prepare: raises UserError where policy or options do not fit the experiment.
@@ -75,6 +76,7 @@ class Experiment:
     title: str
     policy: Path
     prepare: Callable[[Policy, Options], Prepared]
+    published: bool = True
     takes_mtu: bool = False
     needs: tuple[str, ...] = ("iperf3", "mnexec", "ethtool", "objects")
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from testbed.results import Check, Compared, Phase, Result
+from testbed.results import Check, Compared, Curve, Phase, Result
 
 __all__ = ["print_summary"]
 
@@ -28,6 +28,8 @@ def print_summary(result: Result, folder: Path) -> None:
         console.print(_comparison(result))
     elif result.means:
         console.print(_table(result))
+    for quantity in dict.fromkeys(curve.quantity for curve in result.curves):
+        console.print(_curves([c for c in result.curves if c.quantity == quantity]))
     for line in _verdict(result):
         console.print(line)
     console.print(Text(f"result in {folder}"))
@@ -64,6 +66,24 @@ def _comparison(result: Result) -> Table:
             " ".join(filter(None, (row.unit, aim))),
         )
     return table
+
+
+def _curves(curves: Sequence[Curve]) -> Table:
+    """One row a value of what was varied, one column a way."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    first = curves[0]
+    table.add_column(f"{first.quantity}, {first.unit}".rstrip(", "), justify="left")
+    for curve in curves:
+        table.add_column(curve.way, justify="right")
+    for x in sorted({point.x for curve in curves for point in curve.points}):
+        values = [{point.x: point.value for point in curve.points}.get(x) for curve in curves]
+        label = f"{x:,.6g} {first.x_unit or first.x_quantity}"
+        table.add_row(label, *(_short(value) for value in values))
+    return table
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _interval(row: Compared) -> str:

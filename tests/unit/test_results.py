@@ -67,15 +67,15 @@ def test_file_says_what_it_is() -> None:
     """Format and version come first, and a check's outcome is called pass."""
     data = json.loads(dump_result(a_result()))
     assert list(data)[:3] == ["format", "version", "experiment"]
-    assert (data["format"], data["version"]) == ("nfcbed-result", 1)
+    assert (data["format"], data["version"]) == ("nfcbed-result", 2)
     assert data["checks"][0]["pass"] is True
 
 
 def test_newer_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """A file of a later version is not half understood, even if it has other fields."""
-    data = json.loads(dump_result(a_result())) | {"version": 2, "tables": []}
+    data = json.loads(dump_result(a_result())) | {"version": 3, "tables": []}
     with pytest.raises(
-        UserError, match=r"version 2 .* reads up to 1: use the nfcbed that wrote it"
+        UserError, match=r"version 3 .* reads up to 2: use the nfcbed that wrote it"
     ):
         read_result(written(tmp_path, data))
 
