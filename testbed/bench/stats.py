@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE", "Interval", "Spread", "ratio", "slope", "spread"]
+__all__ = ["CONFIDENCE", "Interval", "Spread", "middle", "ratio", "slope", "spread"]
 
 CONFIDENCE = 0.95
 _RESAMPLES = 10_000
@@ -80,6 +80,14 @@ def ratio(
         return np.asarray((top - less) / (bottom - less), dtype=np.float64)
 
     return _interval(table, statistic, seed)
+
+
+def middle(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """Median of some values.
+
+    :raises ValueError: there are none.
+    """
+    return _interval(_table([values]), lambda medians: medians[..., 0], seed)
 
 
 def slope(series: Mapping[int, Sequence[float]], *, seed: int = 0) -> Interval:

@@ -10,7 +10,7 @@ import pytest
 
 from testbed.bench.aims import AIMS, Aim, Outcome, judge
 from testbed.bench.noise import Noise, cpu_ticks
-from testbed.bench.stats import Interval, ratio, slope, spread
+from testbed.bench.stats import Interval, middle, ratio, slope, spread
 
 
 def noisy(value: float, *, count: int = 25, sd: float = 1.0, seed: int = 0) -> list[float]:
@@ -167,3 +167,11 @@ def test_ticks_of_the_cores() -> None:
     found = cpu_ticks(text)
     assert sorted(found) == [0, 1]
     assert (found[0]["idle"], found[0]["steal"], found[1]["steal"]) == (4, 8, 1)
+
+
+def test_a_median_has_an_interval_around_it() -> None:
+    """The interval lies within the values, holds the median, and shrinks with more rounds."""
+    few, many = middle([8.0, 9.0, 10.0, 11.0, 12.0]), middle([8.0, 9.0, 10.0, 11.0, 12.0] * 20)
+    assert few.value == many.value == 10.0
+    assert 8.0 <= few.low <= few.value <= few.high <= 12.0
+    assert many.high - many.low < few.high - few.low
