@@ -16,7 +16,8 @@ reason          why it failed; none otherwise
 quick           whether time was scaled down for a quick run
 started         when, UTC, ISO 8601
 clock_start_ns  zero of all times here
-parameters      what the run was asked for, with units in the names
+options         what the run was asked for, as ``nfcbed run`` takes it; ``{}`` in older files
+parameters      what came of it and of the policy, with units in the names
 phases          what was sent when: a name, begin and end, the offered rate per flow
 windows         a measuring window of an NF and its verdict on a flow; ``end_s`` is when it may end
 series          values over time: a rate ``values[i]`` is that between ``t_s[i-1]`` (of the first:
@@ -196,6 +197,7 @@ class Result(_Part):
     quick: bool = False
     started: str
     clock_start_ns: int
+    options: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
     phases: tuple[Phase, ...] = ()
     windows: tuple[Window, ...] = ()

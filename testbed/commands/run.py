@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,28 +25,38 @@ app = typer.Typer()
 
 
 def run_one(
-    name: str, *, out: Path, force: bool = False, policy: Path | None = None, options: Options
+    name: str,
+    *,
+    out: Path,
+    force: bool = False,
+    policy: Path | None = None,
+    options: Options,
+    command: str | None = None,
 ) -> int:
     """Run an experiment into a folder and print its table; returns the exit code.
 
     Everything that can be checked is checked before the folder is touched.
+
+    :param command: for ``environment.json``, if another one than ``nfcbed run`` was called.
     """
     experiment = load_experiment(name)
     if os.geteuid() != 0:
         raise UserError("needs root, to build networks and load programs: run it with sudo")
     if options.mtu is not None and not experiment.takes_mtu:
         raise UserError(f"{name} runs with an MTU of its own: leave --mtu out")
-    prepared = experiment.prepare(load_policy(policy or experiment.policy), options)
+    given = load_policy(policy or experiment.policy)
+    prepared = experiment.prepare(given, options)
     require(*experiment.needs)
     folder = ResultFolder.prepare(out, force=force)
-    words = ["nfcbed", "run", name]
-    words += ["--quick"] if options.quick else []
-    words += ["--policy", policy.name] if policy else []
-    words += ["--forward", options.forward] if options.forward else []
-    words += ["--mtu", str(options.mtu)] if options.mtu else []
+    words = ["nfcbed", "run", name, *(["--policy", policy.name] if policy else ())]
     try:
         code = run_experiment(
-            experiment, prepared, options=options, folder=folder, command=" ".join(words)
+            experiment,
+            prepared,
+            given=given,
+            options=options,
+            folder=folder,
+            command=command or " ".join([*words, *_words(options)]),
         )
     except NfcbedError:
         typer.echo(f"what was collected until then is in {out}", err=True)
@@ -55,6 +67,16 @@ def run_one(
     result = read_result(out)
     print_summary(result, out)
     return 1 if result.failed_checks else 0
+
+
+def _words(options: Options) -> Iterator[str]:
+    """Options as they were typed."""
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value != option.default:
+            yield f"--{option.name.replace('_', '-')}"
+            if value is not True:
+                yield str(value)
 
 
 def _print_list() -> None:

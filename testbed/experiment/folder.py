@@ -19,6 +19,8 @@ from testbed.results import RESULT_FILE, Result, dump_result
 __all__ = ["ResultFolder", "default_folder", "owner_of_the_call"]
 
 ENVIRONMENT_FILE, POLICY_FILE, RAW = "environment.json", "policy.yaml", "raw"
+GIVEN_POLICY_FILE = "policy-given.yaml"
+_FILES = {ENVIRONMENT_FILE, POLICY_FILE, GIVEN_POLICY_FILE}
 
 
 def default_folder(name: str) -> Path:
@@ -85,7 +87,7 @@ class ResultFolder:
         """Remove an earlier result's files, by the names that results have."""
         if RESULT_FILE not in held:
             return
-        paths = [self.path / name for name in held & {ENVIRONMENT_FILE, POLICY_FILE}]
+        paths = [self.path / name for name in held & _FILES]
         for kind in ("png", "svg"):
             paths += [*self.path.glob(f"fig*.{kind}"), *self.path.glob(f"table*.{kind}")]
         paths += (self.path / RAW).glob("*.json")

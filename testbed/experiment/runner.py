@@ -15,16 +15,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from testbed import doctor
 from testbed.chain import Policy
 from testbed.errors import NfcbedError, RunError, UnsupportedError
 from testbed.experiment.environment import describe_environment, socket_buffer_bytes
-from testbed.experiment.folder import ENVIRONMENT_FILE, POLICY_FILE, RAW, ResultFolder
+from testbed.experiment.folder import (
+    ENVIRONMENT_FILE,
+    GIVEN_POLICY_FILE,
+    POLICY_FILE,
+    RAW,
+    ResultFolder,
+)
 from testbed.experiment.progress import Progress, show_progress
 from testbed.policy import dump_policy
 from testbed.results import Result
@@ -35,7 +43,9 @@ __all__ = ["Experiment", "Options", "Prepared", "Session", "require", "run_exper
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user can ask of any experiment.
+    """What a user can ask of any experiment; kept in its result, so that it can be repeated.
+
+    A value has to survive JSON. Limits stand in the types: they hold for a stored file as well.
 
     :ivar forward: the chains' last hop; None: as the policy says.
     :ivar mtu: of all links, in bytes; None: as the experiment chooses.
@@ -43,7 +53,7 @@ class Options:
 
     quick: bool = False
     forward: Literal["stack", "direct"] | None = None
-    mtu: int | None = None
+    mtu: Annotated[int, Field(ge=576, le=65_535)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +152,7 @@ def run_experiment(
     experiment: Experiment,
     prepared: Prepared,
     *,
+    given: Policy,
     options: Options,
     folder: ResultFolder,
     command: str,
@@ -150,6 +161,7 @@ def run_experiment(
 
     Failed checks are not its business: they stand in the result.
 
+    :param given: the policy before the options, for whoever repeats the run.
     :param command: for ``environment.json``.
     :raises RunError: it failed; what it had collected is kept, marked ``failed``.
     """
@@ -161,9 +173,11 @@ def run_experiment(
         "quick": options.quick,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "clock_start_ns": time.monotonic_ns(),
+        "options": asdict(options),
         "parameters": dict(prepared.parameters),
     }
     folder.write(POLICY_FILE, dump_policy(prepared.policy))
+    folder.write(GIVEN_POLICY_FILE, dump_policy(given))
     folder.write_json(ENVIRONMENT_FILE, environment)
 
     def main(sandbox: Sandbox) -> int:
