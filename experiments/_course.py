@@ -159,4 +159,6 @@ def with_forward(policy: Policy, forward: Literal["stack", "direct"]) -> Policy:
 
 
 def _each_chain(policy: Policy, changes: Callable[[Chain], dict[str, Any]]) -> Policy:
-    return Policy(chains=tuple(chain.model_copy(update=changes(chain)) for chain in policy.chains))
+    return policy.with_chains(
+        tuple(chain.model_copy(update=changes(chain)) for chain in policy.chains)
+    )

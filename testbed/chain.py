@@ -51,6 +51,7 @@ __all__ = [
     "FiveTuple",
     "FlowRule",
     "Match",
+    "Nfqueue",
     "Policy",
     "Shadowed",
     "shadowed_rules",
@@ -198,11 +199,13 @@ class NF(Value):
 
     :ivar name: the NF's folder in ``nfs/``; ``nf`` in a policy file.
     :ivar priority: the smaller runs earlier.
+    :ivar place: ``kernel`` or ``user``; None: as the policy's datapath says.
     :ivar params: as its description ``nf.yaml`` says; see :mod:`testbed.nf`.
     """
 
     name: Word = Field(alias="nf")
     priority: Priority = DEFAULT_PRIORITY
+    place: Literal["kernel", "user"] | None = None
     params: ParamsField = Params()
 
 
@@ -260,9 +263,35 @@ class Match(NamedTuple):
     order: int
 
 
-class Policy(Value):
-    """What a node does with packets; one that no rule matches is accepted, untouched."""
+class Nfqueue(Value):
+    """How packets go to user space and back.
 
+    :ivar queues: over how many queues, each with a thread of its own, flows are spread.
+    :ivar length: packets that wait in a queue; more are dropped, and counted.
+    :ivar batch: packets that are answered with one message at most.
+    :ivar fail: what becomes of packets while the user-space program is dead: ``closed``, they are
+        dropped; ``open``, they pass its NFs over.
+    :ivar gso: whether merged packets come as they are; else the kernel cuts them up before.
+    """
+
+    queues: int = Field(default=1, strict=True, ge=1, le=16)
+    length: int = Field(default=1024, strict=True, ge=1, le=65535)
+    batch: int = Field(default=16, strict=True, ge=1, le=64)
+    fail: Literal["closed", "open"] = "closed"
+    gso: bool = Field(default=False, strict=True)
+
+
+class Policy(Value):
+    """What a node does with packets; one that no rule matches is accepted, untouched.
+
+    :ivar datapath: how the chains are carried out: ``tc``, ``xdp`` and ``netfilter`` in the kernel
+        at that hook, ``nfqueue`` in user space, ``auto`` each NF at the cheapest place that can
+        carry it.
+    :ivar nfqueue: for the NFs that run in user space.
+    """
+
+    datapath: Literal["tc", "xdp", "netfilter", "nfqueue", "auto"] = "tc"
+    nfqueue: Nfqueue = Nfqueue()
     chains: tuple[Chain, ...] = ()
 
     @field_validator("chains")
@@ -305,8 +334,12 @@ class Policy(Value):
         one ``nf`` is inserted by its priority. Raises ValueError for a bad number or a full chain.
         """
         if self.chain(chain_id) is None:
-            return Policy(chains=(*self.chains, Chain(id=chain_id, nfs=(nf,))))
-        return Policy(chains=tuple(c.insert(nf) if c.id == chain_id else c for c in self.chains))
+            return self.with_chains((*self.chains, Chain(id=chain_id, nfs=(nf,))))
+        return self.with_chains(tuple(c.insert(nf) if c.id == chain_id else c for c in self.chains))
+
+    def with_chains(self, chains: tuple[Chain, ...]) -> Policy:
+        """Give the policy with other chains."""
+        return Policy(datapath=self.datapath, nfqueue=self.nfqueue, chains=chains)
 
 
 class Shadowed(NamedTuple):

@@ -4,6 +4,7 @@
 ::
 
     version: 1
+    datapath: tc                  # or xdp, netfilter, nfqueue, auto
     chains:
       - id: 1
         name: dad-dnat
@@ -94,7 +95,7 @@ def _parse(text: str, path: Path | None, known: Descriptions) -> Policy:
         problems += problems_of(error, _File)
     if problems or file is None:
         raise document.error(problems)
-    return Policy(chains=file.chains)
+    return Policy(datapath=file.datapath, nfqueue=file.nfqueue, chains=file.chains)
 
 
 def check_policy(policy: Policy, *, descriptions: Descriptions | None = None) -> None:
@@ -152,7 +153,8 @@ def dump_policy(policy: Policy) -> str:
 
     What is as it would be without being said is left out, but for a chain's name and ``forward``.
     """
-    data = {"version": 1, "chains": [_chain_data(chain) for chain in policy.chains]}
+    head = policy.model_dump(exclude={"chains"}, exclude_defaults=True)
+    data = {"version": 1, **head, "chains": [_chain_data(chain) for chain in policy.chains]}
     with uncollected():
         text: str = yaml.dump(
             data,
@@ -193,6 +195,8 @@ def _rule_data(rule: FlowRule) -> dict[str, Any]:
 
 def _nf_data(nf: NF) -> dict[str, Any]:
     data: dict[str, Any] = {"nf": nf.name, "priority": nf.priority}
+    if nf.place is not None:
+        data["place"] = nf.place
     if nf.params:
         data["params"] = _in_lines(nf.params.plain())
     return data

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from testbed.chain import NF, Chain, FiveTuple, FlowRule, Policy
+from testbed.chain import NF, Chain, FiveTuple, FlowRule, Nfqueue, Policy
 from testbed.fields import PORT_PROTOCOLS
 
 ADDRESSES = ["0.0.0.0", "10.0.0.0", "10.0.0.1", "10.0.0.5", "10.0.1.5", "192.0.2.1"]
@@ -116,10 +116,21 @@ _translating = st.builds(_nf, st.just("dnat"), _priorities, dnat_params)
 _tricky_names = st.sampled_from(["1e6", "123", "053", "yes", "null", "1.5", "2024-01-01", "0x1F"])
 _names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,10}", fullmatch=True) | _tricky_names
 
+_places = st.sampled_from([None, "kernel", "user"])
+_nfqueues = st.builds(
+    Nfqueue,
+    queues=st.integers(1, 16),
+    length=st.integers(1, 65535),
+    batch=st.integers(1, 64),
+    fail=st.sampled_from(["closed", "open"]),
+    gso=st.booleans(),
+)
+
 
 @st.composite
 def chains(draw: st.DrawFn, chain_id: int) -> Chain:
     nfs = draw(st.lists(_plain_nfs, max_size=4)) + draw(st.lists(_translating, max_size=1))
+    nfs = [nf.model_copy(update={"place": draw(_places)}) for nf in nfs]
     return Chain(
         id=chain_id,
         name=draw(_names),
@@ -132,4 +143,8 @@ def chains(draw: st.DrawFn, chain_id: int) -> Chain:
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     ids = draw(st.lists(st.integers(1, 2**24 - 1), unique=True, max_size=3))
-    return Policy(chains=[draw(chains(chain_id)) for chain_id in ids])
+    return Policy(
+        datapath=draw(st.sampled_from(["tc", "xdp", "netfilter", "nfqueue", "auto"])),
+        nfqueue=draw(_nfqueues),
+        chains=[draw(chains(chain_id)) for chain_id in ids],
+    )
