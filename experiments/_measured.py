@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
+from typing import Any
 
 from experiments._course import Guard
 from testbed.chain import FiveTuple
 from testbed.datapath.status import Count
+from testbed.experiment.counters import plain_arrived
 from testbed.experiment.iperf import Sent, UdpFlow
 from testbed.experiment.meter import Arrived
 from testbed.results import Mean, Phase, Series, Window
@@ -52,6 +54,20 @@ class Sample:
     dad: Mapping[str, Mapping[str, int] | None]
     dad_dropped: Mapping[str, int]
     missed: int
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "t_ns": self.t_ns,
+            "readings": {
+                node: {"t_ns": reading.t_ns, "arrived": plain_arrived(reading.arrived)}
+                for node, reading in self.readings.items()
+            },
+            "entered": {flow: asdict(count) for flow, count in self.entered.items()},
+            "dad": dict(self.dad),
+            "dad_dropped": dict(self.dad_dropped),
+            "missed": self.missed,
+        }
 
 
 def mean_mbps(points: Sequence[Point], begin_s: float, end_s: float) -> float | None:

@@ -18,6 +18,7 @@ from testbed.datapath import NfcNode
 from testbed.datapath.status import NodeStatus
 from testbed.errors import RunError
 from testbed.experiment import checks
+from testbed.experiment.counters import counters_now
 from testbed.experiment.iperf import UdpFlow
 from testbed.experiment.kernelmemory import kernel_memory_of
 from testbed.experiment.losses import SOCKET_PLACES, lost_so_far
@@ -121,6 +122,7 @@ class Scene:
     chain_objects: frozenset[tuple[str, int]]
     kernel_bytes: int | None
     phases: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
+    _counters: dict[str, dict[str, Any]] = field(default_factory=dict)
     _lost_before: Mapping[str, int] = field(default_factory=dict)
     _ended_early: bool = False
 
@@ -145,7 +147,8 @@ class Scene:
         :raises RunError: a client failed or does not end.
         """
         self.session.progress.step(name)
-        self._lost_before = lost_so_far(self.network)
+        counters = self._counters[f"counters-{name}.json"] = {"before": self._counted()}
+        self._lost_before = counters["before"]["lost"]
         begin_ns = time.monotonic_ns()
         self.phases[name] = (begin_ns, begin_ns, loaded)
         clients = [
@@ -157,7 +160,19 @@ class Scene:
         self._ended_early = any(client.ended_ns for client in clients)
         self._wait_for(clients, begin_ns / 1e9 + duration_s + _END_S)
         self.phases[name] = (begin_ns, time.monotonic_ns(), loaded)
+        counters["after"] = self._counted()
         return seen
+
+    def _counted(self) -> dict[str, Any]:
+        return counters_now(self.network, self.meters, self._status())
+
+    def raw(self) -> dict[str, Any]:
+        """What iperf3 wrote, and all counters around each state, by file name."""
+        loaded = [name for name, (_, _, was_loaded) in self.phases.items() if was_loaded]
+        written = self.traffic.raw() if loaded else {}
+        for label in loaded[-1:]:  # the servers are this scene's: another scene has its own
+            written = {n.replace("-server", f"-{label}-server"): v for n, v in written.items()}
+        return {**written, **self._counters}
 
     def _wait_for(self, clients: Sequence[Client], latest_s: float) -> None:
         while sum(client.poll() for client in clients) < len(clients):
@@ -273,6 +288,8 @@ def open_scene(
             mine = frozenset(objects_in_use()) - frozenset(before)
             session.sandbox.describe(nfc={NFC_NODE: chain.describe()})
             session.environment(network=network.describe(), hook=chain.datapath.hook)
+        else:
+            session.environment(routing_network=network.describe())
         receivers = [flow.receiver for flow in flows]
         meters = {name: stack.enter_context(metered(network.node(name))) for name in receivers}
         running = stack.enter_context(

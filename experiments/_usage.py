@@ -7,7 +7,7 @@ Pure values: no kernel, no clock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import mean, median
 from typing import Any
@@ -17,9 +17,10 @@ from testbed.experiment import checks
 from testbed.experiment.cputime import CpuTime
 from testbed.experiment.procstat import CpuTicks
 from testbed.experiment.vmstat import CpuLine
+from testbed.probe_base import State
 from testbed.results import Check, Compared, Series
 
-__all__ = ["PUBLISHED_KB", "Reading", "Sample", "Usage", "compared", "judge", "series"]
+__all__ = ["PUBLISHED_KB", "Reading", "Sample", "Usage", "compared", "exactness", "judge", "series"]
 
 PUBLISHED_KB = {"idle": 766_664.0, "processing": 766_844.0}
 """Table 7.3: memory used."""
@@ -27,6 +28,14 @@ PUBLISHED_CPU = 0.0  # percent, in both states
 
 _MOST_BYTES = 128 * 1024  # on two CPUs; each more has counters of its own
 _MOST_BYTES_PER_CPU = _MOST_BYTES // 2
+_EXACT: Mapping[State, bool | None] = {State.YES: True, State.NO: False, State.UNKNOWN: None}
+_HELD_BYTES: Mapping[State, str] = {
+    State.YES: "what maps and programs are charged now",
+    State.NO: "of maps the size of their entries if they were full, in whole pages: this kernel"
+    " (before 6.4) does not say what they hold",
+    State.UNKNOWN: "it could not be told whether this kernel says what maps hold, or only the"
+    " size of their entries if they were full",
+}
 _MOST_CPU_SHARE = 0.01  # of one CPU: what the published 0 % can mean
 
 
@@ -43,6 +52,22 @@ class Reading:
     cpu: CpuTime | None
     uses: Mapping[tuple[str, int], BpfUse]
     arrived: int
+
+    def plain(self, names: Mapping[int, str]) -> dict[str, Any]:
+        """As JSON values.
+
+        :param names: of programs, by kernel id.
+        """
+        return {
+            "t_ns": self.t_ns,
+            "arrived_packets": self.arrived,
+            "proc_stat": {cpu: asdict(ticks) for cpu, ticks in self.stat.items()},
+            "traced": None if self.cpu is None else asdict(self.cpu),
+            "bpf": [
+                {**asdict(use), "name": names.get(use.number) if use.kind == "program" else None}
+                for use in self.uses.values()
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -246,6 +271,14 @@ def _really(pair: Sequence[Usage]) -> list[Compared]:
     per_packet = run[0] / run[1] if run and run[1] else None
     found.append(_row("chain: run time per packet (bpf_stats)", "ns", per_packet))
     return found
+
+
+def exactness(map_memory: State) -> dict[str, Any]:
+    """Whether the bytes that maps hold are exact on this kernel, and what they are.
+
+    :param map_memory: what the probe of that name says.
+    """
+    return {"exact": _EXACT[map_memory], "what": _HELD_BYTES[map_memory]}
 
 
 def judge(states: Mapping[str, Usage]) -> list[Check]:

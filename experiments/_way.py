@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from experiments._course import FLOWS, SENDER, five_tuple
 from testbed.datapath import NfcNode
 from testbed.datapath.status import NodeStatus
 from testbed.errors import RunError
+from testbed.experiment.counters import counters_now
 from testbed.experiment.iperf import BLOCK_BYTES, Sent, UdpFlow
 from testbed.experiment.losses import SOCKET_PLACES, lost_so_far
 from testbed.experiment.meter import Meter, metered
@@ -64,6 +65,7 @@ class Way:
     duration_s: float
     network: Mapping[str, Any] | None = None
     _traffic: Traffic | None = None
+    _counters: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -71,10 +73,11 @@ class Way:
         return f"{self.side} {self.repeat}" if self.repeat else f"calibration {self.mtu}"
 
     def raw(self) -> dict[str, Any]:
-        """What iperf3 wrote, by file name."""
+        """What iperf3 wrote, and all counters before and after, by file name."""
         label = self.name.replace(" ", "")
         found = self._traffic.raw() if self._traffic else {}
-        return {name.replace("-server", f"-{label}-server"): value for name, value in found.items()}
+        found = {n.replace("-server", f"-{label}-server"): value for n, value in found.items()}
+        return {**found, f"counters-{label}.json": self._counters}
 
     def measure(self, zero_ns: int) -> Carried:
         """Build, send, read, and take down.
@@ -98,6 +101,7 @@ class Way:
                     buffer_bytes=session.buffer_bytes,
                 )
             )
+            self._counters["before"] = counters_now(network, meters, status)
             before = _Books.read(network, flows, meters, status)
             cpu, begin_ns = _cpu_ticks(), time.monotonic_ns()
             clients = [
@@ -105,9 +109,11 @@ class Way:
                 for f in flows
             ]
             self._wait(lambda: sum(client.poll() for client in clients) == len(clients))
-            end_ns, idle_share = time.monotonic_ns(), _idle_share(cpu, _cpu_ticks())
+            end_ns, cpu_after = time.monotonic_ns(), _cpu_ticks()
             time.sleep(_TAIL_S)
             books = _Books.read(network, flows, meters, status) - before
+            self._counters["after"] = counters_now(network, meters, status)
+            self._counters["cpu_ticks"] = {"before": cpu, "after": cpu_after}
         sent = {client.flow.name: client.sent() for client in clients}
         return Carried(
             side=self.side,
@@ -117,7 +123,7 @@ class Way:
             flows=flows,
             sent={flow: _known(report, flow) for flow, report in sent.items()},
             unread=books.unread(flows),
-            idle_share=round(idle_share, 4),
+            idle_share=round(_idle_share(cpu, cpu_after), 4),
             **books.counts,
         )
 
@@ -129,6 +135,7 @@ class Way:
         session = self.session
         with NfcNode(network.node(NFC_NODE), session.policy, bpffs=session.sandbox.bpffs) as chain:
             session.sandbox.describe(nfc={NFC_NODE: chain.describe()})
+            session.environment(hook=chain.datapath.hook)
             yield NodeStatus(chain.datapath.plan, chain.datapath.folder)
 
     def _wait(self, done: Callable[[], bool]) -> None:

@@ -34,6 +34,7 @@ from testbed.chain import Policy
 from testbed.datapath import NfcNode
 from testbed.datapath.status import NodeStatus
 from testbed.errors import RunError, UserError
+from testbed.experiment.counters import counters_now
 from testbed.experiment.iperf import Sent
 from testbed.experiment.meter import Meter, metered
 from testbed.experiment.network import open_network, udp_counter
@@ -109,6 +110,7 @@ class _Run:
         self._sampler: Sampler[Sample] | None = None
         self._traffic: Traffic | None = None
         self._player: Player | None = None
+        self._counters: dict[str, Any] = {}
         self._tuples: dict[str, int] = {}
         self._socket_errors: dict[str, int] = {}
         self._reports: dict[tuple[str, str], Sent] | None = None  # known once all is well
@@ -152,6 +154,7 @@ class _Run:
         assert self._traffic is not None
         nodes = [network.node(name) for name in meters]
         before = {node.name: udp_counter(node, "RcvbufErrors") for node in nodes}
+        self._counters["before"] = counters_now(network, meters, watch.status)
         with Sampler(lambda: _sample(watch, meters), period_s=SAMPLE_S) as self._sampler:
             self._player = Player(self._traffic, FLOWS, self._guards, watch, self._idle)
             try:
@@ -162,6 +165,7 @@ class _Run:
                     now = udp_counter(node, "RcvbufErrors")
                     self._socket_errors[node.name] = now - before[node.name]
                 self._tuples = _five_tuples(watch.status)
+                self._counters["after"] = counters_now(network, meters, watch.status)
         self._sampler.check()
 
     def _idle(self) -> None:
@@ -174,7 +178,12 @@ class _Run:
     # What there is so far, for the result ------------------------------------------------------
 
     def _raw(self) -> Mapping[str, Any]:
-        return self._traffic.raw() if self._traffic else {}
+        samples = [sample.plain() for sample in self._sampler.samples] if self._sampler else []
+        return {
+            **(self._traffic.raw() if self._traffic else {}),
+            "counters.json": self._counters,
+            "samples.json": {"samples": samples},
+        }
 
     def _fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"published": PUBLISHED}

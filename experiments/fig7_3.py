@@ -20,7 +20,7 @@ from experiments._way import NFC_NODE, flows_of
 from testbed.chain import Policy
 from testbed.errors import UnsupportedError
 from testbed.experiment import cpudist
-from testbed.experiment.procstat import CpuTicks, read_stat
+from testbed.experiment.procstat import PROC_STAT_FILE, CpuTicks, plain_stat, read_stat
 from testbed.experiment.runner import Experiment, Options, Prepared, Session
 from testbed.experiment.sampler import Sampler
 from testbed.results import Phase
@@ -57,12 +57,12 @@ class _Run:
         self._cpu: dict[str, list[tuple[int, CpuTicks]]] = {}
         self._phases: list[Phase] = []
         self._texts: dict[str, Any] = {}
-        self._iperf: dict[str, Any] = {}
+        self._scene: dict[str, Any] = {}
         self._books: Books | None = None
 
     def measure(self) -> None:
         """Play both states."""
-        self._session.collects(self._fields, raw=lambda: {**self._texts, **self._iperf})
+        self._session.collects(self._fields, raw=self._raw)
         flows, policy = flows_of("nfc", self._mtu), self._session.policy
         with open_scene(self._session, "thesis", flows, mtu=self._mtu, policy=policy) as scene:
             for name in ("idle", "processing"):
@@ -80,7 +80,7 @@ class _Run:
             )
         finally:
             self._phases = scene.phases_since(self._zero_ns)
-            self._iperf = scene.traffic.raw()
+            self._scene = scene.raw()
 
     def _observe(self, scene: Scene, name: str, for_s: float) -> list[cpudist.Bin]:
         """Run cpudist for so many whole seconds.
@@ -108,6 +108,9 @@ class _Run:
         if process.returncode:
             raise UnsupportedError(_refusal(process.returncode, text))
         return cpudist.parse(text)
+
+    def _raw(self) -> dict[str, Any]:
+        return {**self._texts, **self._scene, PROC_STAT_FILE: plain_stat(self._cpu)}
 
     def _fields(self) -> dict[str, Any]:
         """What there is so far, for the result."""

@@ -18,14 +18,14 @@ from typing import Any
 
 from experiments._gigabit import POLICY, loaded, parameters
 from experiments._scene import Books, Scene, open_scene, validity
-from experiments._usage import Reading, Sample, Usage, compared, judge, series
+from experiments._usage import Reading, Sample, Usage, compared, exactness, judge, series
 from experiments._way import NFC_NODE, flows_of
 from testbed.bpf.held import objects_in_use, run_time_counted
 from testbed.chain import Policy
 from testbed.datapath.tc import TcDatapath
 from testbed.errors import RunError
 from testbed.experiment.cputime import CpuTimes, cpu_time_traced
-from testbed.experiment.procstat import read_stat, tick_s
+from testbed.experiment.procstat import PROC_STAT_FILE, plain_stat, read_stat, tick_s
 from testbed.experiment.runner import Experiment, Options, Prepared, Session
 from testbed.experiment.sampler import Sampler
 from testbed.experiment.vmstat import MEMORY_COMMAND, cpu_command, parse_cpu, parse_memory
@@ -73,9 +73,10 @@ class _Run:
         self._phases: list[Phase] = []
         self._names: dict[int, str] = {}
         self._texts: dict[str, Any] = {}
-        self._iperf: dict[str, Any] = {}
+        self._scenes: dict[str, Any] = {}
         self._cpu: CpuTimes | None = None
         self._kernel_bytes: int | None = None
+        self._exactness = exactness(probe("map_memory").state)
 
     def measure(self) -> None:
         """Play all states."""
@@ -116,7 +117,7 @@ class _Run:
             )
         finally:
             self._phases += [p for p in scene.phases_since(self._zero_ns) if p.name == name]
-            self._iperf |= scene.traffic.raw() if loaded else {}
+            self._scenes |= scene.raw()
         if loaded:
             self._books.append(scene.books(name))
 
@@ -169,7 +170,18 @@ class _Run:
     # What there is so far, for the result ------------------------------------------------------
 
     def _raw(self) -> Mapping[str, Any]:
-        return {**self._texts, **self._iperf}
+        stat = {
+            name: [(sample.t_ns, sample.stat["cpu"]) for sample in use.samples]
+            for name, use in self._states.items()
+        }
+        usage = {
+            f"usage-{name}.json": {
+                when: reading.plain(self._names)
+                for when, reading in (("first", use.first), ("last", use.last))
+            }
+            for name, use in self._states.items()
+        }
+        return {**self._texts, **self._scenes, **usage, PROC_STAT_FILE: plain_stat(stat)}
 
     def _fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -181,6 +193,7 @@ class _Run:
                 "states": {name: use.plain(self._names) for name, use in self._states.items()},
                 "packets": {books.name: books.plain() for books in self._books},
                 "kernel_memory": {"byte": self._kernel_bytes, "what": KERNEL_MEMORY},
+                "held_bytes": self._exactness,
                 "run_time": "a tail call counts as the program that made it: the classifier's run"
                 " time is that of the whole chain, about 20 ns of it the counting itself",
             },

@@ -20,7 +20,11 @@ from testbed.namespaces import in_netns
 
 __all__ = ["Interface", "NetNode"]
 
-_SYSCTLS = ("ipv4/ip_forward", "ipv4/conf/all/rp_filter", "ipv4/conf/all/send_redirects")
+_SYSCTLS = (
+    *("ipv4/ip_forward", "ipv4/conf/all/rp_filter", "ipv4/conf/all/send_redirects"),
+    *("ipv4/ip_early_demux", "ipv4/udp_early_demux", "ipv4/ip_default_ttl"),
+    *("ipv4/udp_rmem_min", "ipv4/udp_wmem_min"),
+)
 _OFFLOADS = (
     "rx-checksumming",
     "tx-checksumming",

@@ -8,6 +8,7 @@
 ``iperf``        pure: iperf3's command lines and what its JSON says
 ``traffic``      iperf3's servers and clients on the nodes
 ``meter``        counts per flow what arrives at a node
+``counters``     all that a network and its chain count, at one moment
 ``sampler``      reads counters at a steady pace
 ``vmstat``       pure: vmstat's command lines and what it writes; ``cpudist`` likewise
 ``procstat``     CPU time as the kernel accounts it; ``cputime`` traces it exactly

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import doctor
+from testbed.bench.environment import describe_machine
 from testbed.doctor_needs import TOOLS
 from testbed.paths import ROOT
 
@@ -24,31 +25,48 @@ __all__ = ["describe_environment", "socket_buffer_bytes"]
 
 SYSCTLS = (
     "kernel/bpf_stats_enabled",
+    "kernel/nmi_watchdog",
+    "kernel/numa_balancing",
+    "kernel/perf_event_paranoid",
     "kernel/sched_autogroup_enabled",
     "kernel/timer_migration",
+    "kernel/unprivileged_bpf_disabled",
     "net/core/bpf_jit_enable",
     "net/core/bpf_jit_harden",
+    "net/core/bpf_jit_limit",
+    "net/core/busy_poll",
+    "net/core/busy_read",
     "net/core/default_qdisc",
     "net/core/dev_weight",
+    "net/core/flow_limit_cpu_bitmap",
+    "net/core/gro_normal_batch",
+    "net/core/high_order_alloc_disable",
     "net/core/netdev_budget",
     "net/core/netdev_budget_usecs",
     "net/core/netdev_max_backlog",
     "net/core/rmem_default",
     "net/core/rmem_max",
+    "net/core/rps_default_mask",
     "net/core/wmem_default",
     "net/core/wmem_max",
+    "net/ipv4/udp_mem",
 )
 KERNEL_OPTIONS = re.compile(
     r"CONFIG_(HZ|NO_HZ\w*|HIGH_RES_TIMERS|PREEMPT\w*|BPF\w*|NET_CLS_BPF|NET_SCH_INGRESS|VETH"
     r"|BRIDGE|NF_CONNTRACK|NF_NAT|NETFILTER_BPF_LINK|DEBUG_INFO_BTF|CPU_MITIGATIONS"
-    r"|MITIGATION_RETPOLINE|RETPOLINE|IRQ_TIME_ACCOUNTING|VIRT_CPU_ACCOUNTING\w*)=(.+)"
+    r"|MITIGATION_RETPOLINE|RETPOLINE|IRQ_TIME_ACCOUNTING|VIRT_CPU_ACCOUNTING\w*"
+    r"|TICK_CPU_ACCOUNTING|SMP|NR_CPUS|NUMA|HYPERVISOR_GUEST|PARAVIRT|MEMCG\w*|CGROUP_BPF|RPS|XPS"
+    r"|NET_RX_BUSY_POLL|IP_MULTIPLE_TABLES|NETFILTER_XT_\w*BPF|NF_TABLES|BRIDGE_NETFILTER"
+    # what makes a kernel slow on purpose
+    r"|KASAN|KCSAN|KMSAN|UBSAN|LOCKDEP|PROVE_LOCKING|DEBUG_PREEMPT|DEBUG_LOCK_ALLOC|DEBUG_OBJECTS"
+    r"|DEBUG_PAGEALLOC|SLUB_DEBUG_ON|PAGE_TABLE_CHECK|FUNCTION_TRACER|CC_VERSION_TEXT)=(.+)"
 )
 # Words of the kernel's command line that bear on speed; the rest may name a machine.
 _BOOT_WORDS = re.compile(
     r"(mitigations|isolcpus|nohz\w*|rcu_nocbs|idle|intel_pstate|amd_pstate|intel_idle\.\w+"
     r"|processor\.\w+|cpuidle\S*|threadirqs|preempt|clocksource|tsc|nosmt|maxcpus|nested\w*)(=\S*)?"
 )
-_LIBRARIES = ("mininet", "pyroute2", "pydantic", "rich", "typer", "numpy", "matplotlib")
+_LIBRARIES = ("mininet", "pyroute2", "pydantic", "rich", "typer", "numpy", "scipy", "matplotlib")
 _SMALLEST_BUFFER_BYTES = 64 * 1024
 _LARGEST_BUFFER_BYTES = 4 * 1024 * 1024
 
@@ -72,20 +90,23 @@ def describe_environment(*, command: str) -> dict[str, Any]:
 
     :param command: the command line, without paths.
     """
+    machine = describe_machine()
     return {
         "format": "nfcbed-environment",
         "version": 1,
         "command": command,
         "nfcbed": {"version": _own_version(), **_git()},
-        "kernel": _kernel(),
-        "cpu": _cpu(),
+        "kernel": {**_kernel(), "build": machine["kernel_build"]},
+        "cpu": {**_cpu(), "mitigations": machine["mitigations"]},
         "memory_kb": _memory_kb(),
         "clocksource": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "system": _system(),
         "sysctls": {name: _read(f"/proc/sys/{name}") for name in SYSCTLS},
+        "objects": machine["objects"],
         "tools": _tools(),
         "python": {
             "version": platform.python_version(),
+            "libc": " ".join(platform.libc_ver()),
             **{name: _version(name) for name in _LIBRARIES},
         },
     }

@@ -20,6 +20,7 @@ __all__ = ["ResultFolder", "default_folder", "owner_of_the_call"]
 
 ENVIRONMENT_FILE, POLICY_FILE, RAW = "environment.json", "policy.yaml", "raw"
 GIVEN_POLICY_FILE = "policy-given.yaml"
+_LINE = 200  # characters of JSON
 _FILES = {ENVIRONMENT_FILE, POLICY_FILE, GIVEN_POLICY_FILE}
 
 
@@ -111,8 +112,23 @@ class ResultFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as JSON; raises RunError as :meth:`write` does."""
-        self.write(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self.write(name, _json(value) + "\n")
 
     def write_result(self, result: Result) -> None:
         """Write ``result.json``; raises RunError as :meth:`write` does."""
         self.write(RESULT_FILE, dump_result(result))
+
+
+def _json(value: Any, *, indent: str = "") -> str:
+    """JSON in which whatever fits one line has one line: a sample, an interval, an interface."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list | tuple) or len(indent) + len(line) <= _LINE:
+        return line
+    inner = indent + "  "
+    if isinstance(value, dict):
+        rows = [f"{json.dumps(str(k))}: {_json(v, indent=inner)}" for k, v in value.items()]
+    else:
+        rows = [_json(entry, indent=inner) for entry in value]
+    brackets = "{}" if isinstance(value, dict) else "[]"
+    body = ",\n".join(inner + row for row in rows)
+    return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}"

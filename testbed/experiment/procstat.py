@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from testbed.errors import RunError
 
-__all__ = ["CpuTicks", "parse_stat", "read_stat", "tick_s"]
+__all__ = ["PROC_STAT_FILE", "CpuTicks", "parse_stat", "plain_stat", "read_stat", "tick_s"]
+
+PROC_STAT_FILE = "proc-stat.json"
+"""Of ``raw/``: what :func:`plain_stat` gives."""
 
 _FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
@@ -62,3 +67,15 @@ def read_stat() -> dict[str, CpuTicks]:
 def tick_s() -> float:
     """Seconds in a tick of these counters."""
     return 1.0 / os.sysconf("SC_CLK_TCK")
+
+
+def plain_stat(samples: Mapping[str, Sequence[tuple[int, CpuTicks]]]) -> dict[str, Any]:
+    """Readings of all CPUs together, by state, as JSON values: the time in ns, then ticks."""
+    return {
+        "columns": ["t_ns", *_FIELDS],
+        "tick_s": tick_s(),
+        **{
+            state: [[t_ns, *(getattr(ticks, name) for name in _FIELDS)] for t_ns, ticks in rows]
+            for state, rows in samples.items()
+        },
+    }

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,28 @@ def test_table_says_what_the_chain_holds_and_uses(tmp_path: Path) -> None:
     assert "processing: memory used (vmstat)" in done.stdout
     raw = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out/raw").iterdir()}
     assert raw["vmstat-idle.json"]["command"][0] == "vmstat"
-    assert {"vmstat-processing.json", "vmstat-memory.json", "flow1-routing-client.json"} <= set(raw)
+    servers = {f"flow1-{way}-server.json" for way in ("processing", "routing")}
+    more = {"vmstat-processing.json", "vmstat-memory.json", "flow1-routing-client.json"}
+    assert servers | more <= set(raw)
+    _check_counters(raw, result)
+
+
+def _check_counters(raw: dict[str, Any], result: Result) -> None:
+    """The readings that the table was made of are there, and lead to the same figures."""
+    for state in ("idle", "processing", "routing"):
+        first, last = (raw[f"usage-{state}.json"][when] for when in ("first", "last"))
+        arrived = last["arrived_packets"] - first["arrived_packets"]
+        assert arrived == result.facts["states"][state]["packets"]
+        assert len(raw["proc-stat.json"][state]) > 3
+    counters = raw["counters-processing.json"]
+    entered = [
+        sum(r["packets"] for r in counters[w]["chain"]["rules"]) for w in ("before", "after")
+    ]
+    books = result.facts["packets"]["processing"]
+    assert entered[1] - entered[0] >= books["sent"] == books["entered_chain"]
+    bpf = raw["usage-processing.json"]["last"]["bpf"]
+    assert any(use["name"] == "classifier: classify" and use["runs"] > 10_000 for use in bpf)
+    assert "chain" not in raw["counters-routing.json"]["after"]
 
 
 def test_figure_has_a_histogram_of_both_states(tmp_path: Path) -> None:
@@ -87,6 +109,8 @@ def test_figure_has_a_histogram_of_both_states(tmp_path: Path) -> None:
     assert result.parameters["datagram_bytes"] == 8000 - 52
     raw = json.loads((tmp_path / "out/raw/cpudist-idle.json").read_text())
     assert any("usecs" in line for line in raw["lines"])
+    files = {path.name for path in (tmp_path / "out/raw").iterdir()}
+    assert {"proc-stat.json", "counters-idle.json", "counters-processing.json"} <= files
 
 
 def test_machine_that_cpudist_cannot_trace_is_unsupported(tmp_path: Path) -> None:

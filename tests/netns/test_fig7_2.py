@@ -94,13 +94,28 @@ def test_course_is_the_published_one(tmp_path: Path, forward: str) -> None:
     _check_files(out, result, forward)
 
 
+def _check_counters(raw: dict[str, Any], result: Result) -> None:
+    """Every sample is kept as it was read, and the counters add up to the result's packets."""
+    samples = raw["samples.json"]["samples"]
+    series = result.find("received", flow="flow 1", node="vm2")
+    assert series is not None
+    assert len(samples) == len(series.values)
+    arrived = samples[-1]["readings"]["vm2"]["arrived"]
+    assert sum(a["payload_bytes"] for a in arrived if a["proto"] == 17) == series.values[-1]
+    nfs = raw["counters.json"]["after"]["chain"]["nfs"]
+    denied = sum(nf["dropped"].get("over_threshold", 0) for nf in nfs)
+    assert denied == result.facts["packets"]["denied_by_dad"] > 0
+
+
 def _check_files(out: Path, result: Result, forward: str) -> None:
     """All files are there, agree with each other and name no host."""
     raw = {path.name: json.loads(path.read_text()) for path in (out / "raw").iterdir()}
     assert set(raw) == {
         *(f"flow{f}-phase{p}-client.json" for f in (1, 2) for p in (1, 2, 3)),
         *(f"flow{f}-server.json" for f in (1, 2)),
+        *("counters.json", "samples.json"),
     }
+    _check_counters(raw, result)
     environment: dict[str, Any] = json.loads((out / "environment.json").read_text())
     assert environment["kernel"]["release"] == platform.release()
     assert environment["tools"]["iperf3"]
@@ -115,7 +130,7 @@ def _check_files(out: Path, result: Result, forward: str) -> None:
     packets = result.facts["packets"]
     assert sum(packets["sent"].values()) == sent + 6  # one handshake a client
     assert {path.name for path in out.iterdir()} == {
-        *("raw", "result.json", "environment.json", "policy.yaml")
+        *("raw", "result.json", "environment.json", "policy.yaml", "policy-given.yaml")
     }
 
 

@@ -70,10 +70,16 @@ def _check_files(out: Path, forward: str) -> None:
         for flow in (1, 2)
         for run in runs
         for end in ("client", "server")
-    }
+    } | {f"counters-{run}.json" for run in runs}
+    counted = raw["counters-nfc1.json"]
+    entered = [
+        sum(rule["packets"] for rule in counted[when]["chain"]["rules"])
+        for when in ("before", "after")
+    ]
     books = read_result(out).facts["ledgers"]["nfc 1"]
     reports = [raw[f"flow{flow}-nfc1-client.json"]["end"]["sum_sent"] for flow in (1, 2)]
     assert books["sent"] == sum(report["packets"] + 1 for report in reports)
+    assert entered[1] - entered[0] >= books["sent"]
     assert f"forward: {forward}" in (out / "policy.yaml").read_text()
     environment = json.loads((out / "environment.json").read_text())
     topologies = {side: n["topology"] for side, n in environment["networks"].items()}
@@ -85,6 +91,7 @@ def _check_files(out: Path, forward: str) -> None:
         for interface in node["interfaces"]
     }
     assert mtus == {9000}
+    assert environment["hook"]
 
 
 def start(out: Path) -> subprocess.Popen[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from testbed.experiment.procstat import CpuTicks
 from testbed.experiment.runner import Options
 from testbed.experiment.vmstat import CpuLine
 from testbed.policy import load_policy, parse_policy
+from testbed.probe_base import State
 
 SECOND_NS = 10**9
 CLASSIFIER, MAP = ("program", 7), ("map", 3)
@@ -126,6 +128,25 @@ def test_nothing_is_made_up_where_tracing_is_refused() -> None:
     assert found["processing: softirq (traced)"] is None
     assert found["chain: softirq time per packet"] is None
     assert found["processing: CPU of the chain"] == 0.5
+
+
+@pytest.mark.parametrize(("state", "exact"), [("yes", True), ("no", False), ("unknown", None)])
+def test_memory_says_whether_it_is_exact(state: State, exact: bool | None) -> None:
+    """What maps could hold, all that old kernels tell, is not given out for what they hold."""
+    said = usage.exactness(State(state))
+    assert said["exact"] is exact
+    assert ("if they were full" in said["what"]) is not (exact is True)
+
+
+def test_readings_are_kept_as_they_were() -> None:
+    """The raw file of a reading has every counter: CPUs, traced time, each map and program."""
+    plain = reading(at_s=10, run_time_ns=5, runs=2, cpu=ticks(user=3)).plain({7: "classify"})
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["proc_stat"]["cpu1"]["user"] == 3
+    assert plain["traced"]["task_ns"] == 10 * SECOND_NS
+    program, table, _ = plain["bpf"]
+    assert (program["name"], program["run_time_ns"], program["runs"]) == ("classify", 5, 2)
+    assert (table["kind"], table["held_bytes"], table["name"]) == ("map", 1000, None)
 
 
 def failed(states: dict[str, usage.Usage]) -> list[str]:
