@@ -2,7 +2,10 @@
 """`nfcbed bench`: what a packet costs on one core, and what a chain holds in memory.
 
 ``rig``       the network with its generator and its counter: sends and times
-``variants``  the ways through the node that are compared
+``socketsender``  another sender, for frames longer than a page
+``variant``   a way through the node, and how it is switched on
+``variants``  those that are compared by the command
+``rulesets``  those with many rules
 ``rounds``    all of them again and again, in random order
 ``noise``     what else the machine did meanwhile
 ``stats``     pure: medians, ratios, slopes and their intervals

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from testbed.bench.rig import VIRTUAL, Rig
-from testbed.bench.variants import chain_on, dad_dnat
+from testbed.bench.variant import chain_on
+from testbed.bench.variants import dad_dnat
 from testbed.bpf.held import objects_in_use
 
 __all__ = ["MOST_BYTES", "MOST_BYTES_PER_FLOW", "Held", "Memory", "measure_memory"]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from testbed.bench.aims import Aim, judge
 from testbed.bench.rounds import Measurement
 from testbed.bench.stats import Interval, Spread, spread
-from testbed.bench.variants import Variant
+from testbed.bench.variant import Variant
 from testbed.errors import UserError
 
 __all__ = ["BenchRecord", "Settings", "make_record", "read_record"]

@@ -10,14 +10,17 @@ plus that of the way.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Literal
 
 from testbed.bench.noise import Noise, Watch
+from testbed.bench.socketsender import SocketSender
 from testbed.bpf import BpfObject, Program, attach_tc
 from testbed.errors import RunError, UnsupportedError, UserError
 from testbed.network import Network
@@ -25,9 +28,26 @@ from testbed.paths import BUILD
 from testbed.probe import probe
 from topologies.line import NODE_LEFT, RIGHT, Line
 
-__all__ = ["DPORT", "FRAME_BYTES", "VIRTUAL", "Rig", "Sent", "default_cpu", "open_rig"]
+__all__ = [
+    "DPORT",
+    "FIRST_PORT",
+    "FRAME_BYTES",
+    "PORTS",
+    "VIRTUAL",
+    "Rig",
+    "Sender",
+    "Sent",
+    "default_cpu",
+    "open_rig",
+]
+
+Sender = Literal["live-frames", "socket"]
+"""Who makes the frames: the XDP program, as above, or a packet socket, which can send frames
+longer than a page (:mod:`testbed.bench.socketsender`). Both are timed with the way behind them."""
 
 FRAME_BYTES = 60
+FIRST_PORT, PORTS = 10_000, 50_000  # source ports, as in generator.xdp.bpf.c
+_ETHERNET_BYTES = 14
 DPORT = 53
 VIRTUAL = NODE_LEFT  # where translated traffic is sent to, as the thesis sends it to VM1
 _NOWHERE = 0x7FFF_FFF0  # no interface has this index: the frame comes straight back
@@ -54,12 +74,14 @@ class Rig:
     def __init__(
         self, network: Network, *, bpffs: Path, cpu: int, stack: contextlib.ExitStack
     ) -> None:
+        self.network = network
         self.left, self.node, self.right = (network.node(n) for n in ("left", "node", "right"))
         self.bpffs = bpffs
         self.cpu = cpu
         self.tcx = probe("tcx").state == "yes"
         self._stack = stack
-        self._generators: dict[tuple[str | None, int], Program] = {}
+        self._generators: dict[tuple[str | None, int, int], Program] = {}
+        self._sockets: dict[tuple[str | None, int], SocketSender] = {}
         self._sink = self._open("testbed/sink.tc.bpf.o")
         self._sink.constants({"peer_ifindex": self.node.interface("node-eth1").index})
         self._sink.load()
@@ -101,20 +123,45 @@ class Rig:
         """The limit: a program that does nothing but redirect to `right`."""
         return self._sink.program("redirect_peer")
 
-    def send(self, count: int, *, to: str | None, flows: int = 1) -> Sent:
+    def send(
+        self,
+        count: int,
+        *,
+        to: str | None,
+        flows: int = 1,
+        frame_bytes: int = FRAME_BYTES,
+        sender: Sender = "live-frames",
+    ) -> Sent:
         """Send frames and wait for those on the way.
 
         :param to: destination address; None: the generator alone, its frames go nowhere.
         :param flows: how many 5-tuples, in turn; they differ in the source port and address.
+        :param frame_bytes: Ethernet header included.
         """
-        generator = self._generator(to, flows)
         before = int(self._received.total(0))
-        with self.left.netns(), Watch(self.cpu) as watch:
-            ns = generator.send_frames(
-                bytes(FRAME_BYTES), count=count, ifindex=self.left.interface("left-eth0").index
-            )
+        if sender == "socket":
+            run = self._socket(to, frame_bytes).send
+        else:
+            program = self._generator(to, flows, frame_bytes)
+            ifindex, frame = self.left.interface("left-eth0").index, bytes(frame_bytes)
+            run = functools.partial(program.send_frames, frame, ifindex=ifindex)
+        with self.left.netns(), self._going(to, sender), Watch(self.cpu) as watch:
+            ns = run(count=count)
         delivered = self._settle(before, 0 if to is None else count)
         return Sent(ns_per_packet=ns, sent=count, delivered=delivered, noise=watch.noise)
+
+    @contextlib.contextmanager
+    def _going(self, to: str | None, sender: Sender) -> Iterator[None]:
+        """Let a socket's frames that go nowhere end where they leave `left`."""
+        if sender != "socket" or to is not None:
+            yield
+            return
+        index = self.left.interface("left-eth0").index
+        link = attach_tc(self._sink.program("discard"), index, tcx=self.tcx, egress=True)
+        try:
+            yield
+        finally:
+            link.close()
 
     def _settle(self, before: int, wanted: int) -> int:
         deadline = time.monotonic() + _SETTLE_S
@@ -129,15 +176,16 @@ class Rig:
         self._stack.callback(bpf.close)
         return bpf
 
-    def _generator(self, to: str | None, flows: int) -> Program:
-        if (to, flows) not in self._generators:
+    def _generator(self, to: str | None, flows: int, frame_bytes: int) -> Program:
+        key = (to, flows, frame_bytes)
+        if key not in self._generators:
             bpf = self._open("testbed/generator.xdp.bpf.o")
-            bpf.constants(self._headers(to, flows))
+            bpf.constants(self._headers(to, flows, frame_bytes))
             bpf.load()
-            self._generators[to, flows] = bpf.program("generate")
-        return self._generators[to, flows]
+            self._generators[key] = bpf.program("generate")
+        return self._generators[key]
 
-    def _headers(self, to: str | None, flows: int) -> dict[str, object]:
+    def _headers(self, to: str | None, flows: int, frame_bytes: int) -> dict[str, object]:
         out, into = self.left.interface("left-eth0"), self.node.interface("node-eth0")
         return {
             "out_ifindex": _NOWHERE if to is None else out.index,
@@ -147,7 +195,24 @@ class Rig:
             "dst": int(IPv4Address(to or RIGHT)),
             "dport": DPORT,
             "flows": flows,
+            "ip_length": frame_bytes - _ETHERNET_BYTES,
         }
+
+    def _socket(self, to: str | None, frame_bytes: int) -> SocketSender:
+        key = (to, frame_bytes)
+        if key not in self._sockets:
+            out, into = self.left.interface("left-eth0"), self.node.interface("node-eth0")
+            with self.left.netns():
+                self._sockets[key] = SocketSender(
+                    out.name,
+                    macs=(_mac(into.mac), _mac(out.mac)),
+                    src=str(self.left.address.ip),
+                    dst=to or RIGHT,
+                    dport=DPORT,
+                    frame_bytes=frame_bytes,
+                )
+            self._stack.callback(self._sockets[key].close)
+        return self._sockets[key]
 
 
 def _mac(text: str) -> bytes:
@@ -173,7 +238,7 @@ def _pinned(cpu: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_rig(*, bpffs: Path, cpu: int) -> Iterator[Rig]:
+def open_rig(*, bpffs: Path, cpu: int, mtu: int = 1500) -> Iterator[Rig]:
     """Build the network in this sandbox, keep this thread on one core, and send a first trial.
 
     :raises UnsupportedError: the kernel has no XDP live frames.
@@ -185,7 +250,7 @@ def open_rig(*, bpffs: Path, cpu: int) -> Iterator[Rig]:
         raise UnsupportedError(
             f"needs XDP live frames (Linux 5.18): {answer.detail} (see nfcbed doctor)"
         )
-    with Network(Line()) as network, _pinned(cpu), contextlib.ExitStack() as stack:
+    with Network(Line(mtu=mtu)) as network, _pinned(cpu), contextlib.ExitStack() as stack:
         rig = Rig(network, bpffs=bpffs, cpu=cpu, stack=stack)
         rig.start()
         yield rig

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from testbed.bench.rig import Rig, Sent
-from testbed.bench.variants import Variant
+from testbed.bench.variant import Variant
 
 __all__ = ["Measurement", "measure"]
 
@@ -20,12 +22,19 @@ class Measurement:
     """One variant in one round.
 
     :ivar position: its place in the round's order, from 0.
+    :ivar switch_s: how long it took to switch the way on: programs and rules loaded.
+    :ivar warm_up: the frames before those that were timed.
+    :ivar walked: packets that walked the way, those of the warm-up too, by its own counters; None
+        where it has none.
     """
 
     round: int
     position: int
     variant: Variant
+    switch_s: float
+    warm_up: Sent
     outcome: Sent
+    walked: int | None
 
     @property
     def lost(self) -> int:
@@ -47,8 +56,30 @@ def measure(
         turn = list(variants)
         order.shuffle(turn)
         for position, variant in enumerate(turn):
-            warm_up = max(_LEAST_WARM_UP, packets // 10, 2 * variant.flows)
-            with variant.on(rig):
-                rig.send(warm_up, to=variant.to, flows=variant.flows)
-                outcome = rig.send(packets, to=variant.to, flows=variant.flows)
-            yield Measurement(round=number, position=position, variant=variant, outcome=outcome)
+            yield _measure(rig, variant, packets=packets, place=(number, position))
+
+
+def _measure(rig: Rig, variant: Variant, *, packets: int, place: tuple[int, int]) -> Measurement:
+    send = functools.partial(
+        rig.send,
+        to=variant.to,
+        flows=variant.flows,
+        frame_bytes=variant.frame_bytes,
+        sender=variant.sender,
+    )
+    count = variant.packets(packets)
+    before_s = time.monotonic()
+    with variant.on(rig) as counted:
+        switch_s = time.monotonic() - before_s
+        warm_up = send(max(variant.packets(_LEAST_WARM_UP), count // 10, 2 * variant.flows))
+        outcome = send(count)
+        walked = counted() if counted else None
+    return Measurement(
+        round=place[0],
+        position=place[1],
+        variant=variant,
+        switch_s=round(switch_s, 6),
+        warm_up=warm_up,
+        outcome=outcome,
+        walked=walked,
+    )

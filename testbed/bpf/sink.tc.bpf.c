@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Programs of `nfcbed bench` that are not part of any chain: what counts packets at the far end
- * and drops them, and the limit for a packet through two veths, which does nothing but redirect. */
+ * and drops them, the limit for a packet through two veths, which does nothing but redirect, and
+ * what drops the frames of a sender that is measured alone. */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
@@ -31,6 +32,14 @@ int redirect_peer(struct __sk_buff *skb)
 {
 	(void)skb;
 	return bpf_redirect_peer(peer_ifindex, 0);
+}
+
+/* Where a sender's frames end that is measured alone. */
+SEC("tc")
+int discard(struct __sk_buff *skb)
+{
+	(void)skb;
+	return TC_ACT_SHOT;
 }
 
 char LICENSE[] SEC("license") = "GPL";

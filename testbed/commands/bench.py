@@ -19,7 +19,8 @@ from testbed.bench.record import BenchRecord, Settings, make_record
 from testbed.bench.report import notes, tables
 from testbed.bench.rig import FRAME_BYTES, default_cpu, open_rig
 from testbed.bench.rounds import measure
-from testbed.bench.variants import Variant, choose
+from testbed.bench.variant import Variant
+from testbed.bench.variants import choose
 from testbed.errors import UnsupportedError, UserError
 from testbed.probe import probe
 from testbed.sandbox import Sandbox, run_in_sandbox
