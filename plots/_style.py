@@ -7,6 +7,7 @@ Figures are made without pyplot, so that nothing is shared between two of them.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,12 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(direction="out", length=3)
 
 
-def finish(figure: Figure, result: Result) -> None:
-    """Stamp what must not be overlooked, and write the small print below the figure."""
-    stamps, small = [], []
+def finish(figure: Figure, result: Result, *, notes: Sequence[str] = ()) -> None:
+    """Stamp what must not be overlooked, and write the small print below the figure.
+
+    :param notes: what a reader has to know, before the rest of the small print.
+    """
+    stamps, small = [], list(notes)
     if result.validity.state == "host-limited":
         stamps.append("HOST-LIMITED")
         small += [f"Host-limited: {reason}." for reason in result.validity.reasons]
