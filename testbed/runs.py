@@ -4,16 +4,21 @@
 A run's namespaces vanish with its processes. Its folder is the one thing that can outlive it
 (after SIGKILL), so the folder says whose it is: ``run.json`` records the process as pid, start
 time, pid namespace and boot, because pids are used again. Nothing is ever removed for its name.
+
+A run holds its folder's lock until the record is there, so a folder that is empty and not locked
+is one that was killed between the two.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +29,7 @@ __all__ = ["RUNS", "RunInfo", "clean", "list_runs", "make_run", "remove_run", "u
 
 RUNS = Path("/run/nfcbed")
 _RECORD = "run.json"
+_DRAFT = _RECORD + ".new"
 _FORMAT = "nfcbed-run/1"
 
 
@@ -72,6 +78,7 @@ def clean() -> list[str]:
             continue
         if remove_run(run.folder):
             done.append(f"removed {run.folder}, left by {run.command} (process {run.pid}, gone)")
+    done += [f"removed {folder}, left empty by a run that was killed" for folder in _unbegun()]
     _remove_parent()
     return done
 
@@ -88,21 +95,55 @@ def make_run(command: str) -> tuple[str, Path]:
         try:
             _make_parent()
             folder.mkdir(mode=0o700)
+            with _locked(folder):
+                _write_json(folder / _RECORD, _new_record(run_id, command))
         except (FileExistsError, FileNotFoundError):
-            continue  # the name is taken, or another run has just removed the empty parent
+            continue  # the name is taken, or a clean-up took the empty folder or its parent
         except OSError as error:
             raise UserError(f"cannot make {folder}: {error.strerror}") from None
-        record = {
-            "format": _FORMAT,
-            "run_id": run_id,
-            "command": command,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "process": _this_process(),
-            "facts": {},
-        }
-        _write_json(folder / _RECORD, record)
         return run_id, folder
     raise UserError(f"cannot make a folder for this run in {RUNS}")
+
+
+def _new_record(run_id: str, command: str) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "run_id": run_id,
+        "command": command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "process": _this_process(),
+        "facts": {},
+    }
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a run folder's lock; only root can, as only root can look into the folder.
+
+    :raises OSError: there is no such folder, or (without ``wait``) somebody else holds the lock.
+    """
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(opened)
+
+
+def _unbegun() -> Iterator[Path]:
+    """Remove the folders of runs that were killed before their record was written."""
+    try:
+        folders = sorted(RUNS.iterdir())
+    except OSError:
+        return
+    for folder in folders:
+        with contextlib.suppress(OSError), _locked(folder, wait=False):
+            held = {path.name for path in folder.iterdir()}
+            if held <= {_DRAFT} and folder.stat().st_uid == os.geteuid():
+                for name in held:
+                    (folder / name).unlink()
+                folder.rmdir()
+                yield folder
 
 
 def update_record(folder: Path, *, facts: dict[str, Any], **fields: Any) -> None:

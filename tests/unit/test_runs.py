@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +112,77 @@ def test_links_in_a_dead_run_are_not_followed(folder: Path, tmp_path: Path) -> N
     clean()
     assert not run.folder.exists()
     assert (precious / "file").exists()
+
+
+@pytest.mark.parametrize("moment", ["_new_record", "_write_json"])
+def test_run_killed_as_it_begins_is_cleaned_by_the_next(folder: Path, moment: str) -> None:
+    """SIGKILL between folder and record leaves a folder that says nobody's name: it goes too."""
+    program = (
+        "import os, signal, sys; from pathlib import Path; from testbed import runs;"
+        "runs.RUNS = Path(sys.argv[1]);"
+        f"runs.{moment} = lambda path, *_: ("
+        "    [(path.with_suffix('.json.new')).touch()] if isinstance(path, Path) else 0,"
+        "    os.kill(os.getpid(), signal.SIGKILL));"
+        "runs.make_run('test')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(folder)])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = folder.iterdir()
+    assert list_runs() == []
+    assert clean() == [f"removed {left}, left empty by a run that was killed"]
+    assert not folder.exists()
+
+
+def test_run_that_is_beginning_is_not_taken_for_a_dead_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clean-up while a record is being written leaves the folder to its run."""
+    cleaned: list[str] = []
+    write = runs._write_json
+
+    def slow(path: Path, value: Any) -> None:
+        cleaned.extend(clean())
+        write(path, value)
+
+    monkeypatch.setattr(runs, "_write_json", slow)
+    _, live = runs.make_run("live")
+    assert cleaned == []
+    assert (live / "run.json").exists()
+
+
+def test_run_whose_folder_was_cleaned_before_its_lock_takes_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment between folder and lock costs a run its first name, nothing else."""
+    locked = runs._locked
+    names: list[str] = []
+
+    def late(path: Path, **words: bool) -> AbstractContextManager[None]:
+        if not names and not words:
+            names.append(path.name)
+            assert clean() == [f"removed {path}, left empty by a run that was killed"]
+        return locked(path, **words)
+
+    monkeypatch.setattr(runs, "_locked", late)
+    run_id, live = runs.make_run("live")
+    assert run_id != names[0]
+    assert (live / "run.json").exists()
+
+
+def test_runs_and_clean_ups_at_once_do_not_disturb_each_other(folder: Path) -> None:
+    """Four processes make and remove runs while each also cleans: none loses its folder."""
+    program = (
+        "import sys; from pathlib import Path; from testbed import runs;"
+        "runs.RUNS = Path(sys.argv[1])\n"
+        "for _ in range(60):\n"
+        "    _, mine = runs.make_run('test'); runs.clean()\n"
+        "    assert (mine / 'run.json').exists(); runs.remove_run(mine)\n"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [process.communicate()[1] for process in processes] == [b""] * 4
+    assert [process.returncode for process in processes] == [0] * 4
+    assert not folder.exists()
 
 
 def test_foreign_parent_is_refused(folder: Path) -> None:
