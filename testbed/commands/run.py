@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from testbed.chain import Policy
 from testbed.errors import NfcbedError, UserError
 from testbed.experiment.catalogue import experiment_names, load_experiment
 from testbed.experiment.folder import ResultFolder, default_folder
-from testbed.experiment.runner import Options, require, run_experiment
+from testbed.experiment.runner import Experiment, Options, require, run_experiment
 from testbed.experiment.summary import print_summary
 from testbed.policy import load_policy
 from testbed.results import read_result
@@ -44,7 +45,7 @@ def run_one(
         raise UserError("needs root, to build networks and load programs: run it with sudo")
     if options.mtu is not None and not experiment.takes_mtu:
         raise UserError(f"{name} runs with an MTU of its own: leave --mtu out")
-    given = load_policy(policy or experiment.policy)
+    given = _given_policy(experiment, policy)
     prepared = experiment.prepare(given, options)
     require(*experiment.needs)
     folder = ResultFolder.prepare(out, force=force)
@@ -69,6 +70,14 @@ def run_one(
     return 1 if result.failed_checks else 0
 
 
+def _given_policy(experiment: Experiment, policy: Path | None) -> Policy:
+    if experiment.policy is not None:
+        return load_policy(policy or experiment.policy)
+    if policy is not None:
+        raise UserError(f"{experiment.name} makes its own policies: leave --policy out")
+    return Policy()
+
+
 def _words(options: Options) -> Iterator[str]:
     """Options as they were typed."""
     for option in fields(options):
@@ -81,7 +90,7 @@ def _words(options: Options) -> Iterator[str]:
 
 def _print_list() -> None:
     for name in experiment_names():
-        typer.echo(f"{name:<10}  {load_experiment(name).title}")
+        typer.echo(f"{name:<11} {load_experiment(name).title}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from testbed.errors import RunError, UserError
+from testbed.paths import ROOT
 from testbed.results import RESULT_FILE, Result, dump_result
 
 __all__ = ["ResultFolder", "default_folder", "owner_of_the_call"]
@@ -89,8 +90,9 @@ class ResultFolder:
         if RESULT_FILE not in held:
             return
         paths = [self.path / name for name in held & _FILES]
-        for kind in ("png", "svg"):
-            paths += [*self.path.glob(f"fig*.{kind}"), *self.path.glob(f"table*.{kind}")]
+        figures = {path.stem for path in (ROOT / "plots").glob("*.py") if path.stem[0] != "_"}
+        kinds = (".png", ".svg")
+        paths += [self.path / f"{name}{k}" for name in figures for k in kinds if name + k in held]
         paths += (self.path / RAW).glob("*.json")
         for path in (*paths, self.path / RESULT_FILE):
             path.unlink()

@@ -60,12 +60,12 @@ class Options:
 class Prepared:
     """An experiment that can begin.
 
-    :ivar policy: as it will run, after the options.
+    :ivar policy: as it will run, after the options; empty where the experiment makes its own.
     :ivar lasts_s: about how long.
     :ivar parameters: for the result.
     """
 
-    policy: Policy
+    policy: Policy = field(default_factory=Policy)
     lasts_s: float
     parameters: Mapping[str, Any]
     measure: Callable[[Session], None]
@@ -75,7 +75,8 @@ class Prepared:
 class Experiment:
     """One table or figure of the evaluation.
 
-    :ivar policy: the policy file that it runs with if none is given.
+    :ivar policy: the policy file that it runs with if none is given; None: it makes its own
+        policies, and takes none.
     :ivar published: whether the thesis published it; the others go beyond it.
     :ivar takes_mtu: whether it can be run with another MTU than its own.
     :ivar needs: what it needs, by ``nfcbed doctor``'s keys.
@@ -84,7 +85,7 @@ class Experiment:
 
     name: str
     title: str
-    policy: Path
+    policy: Path | None
     prepare: Callable[[Policy, Options], Prepared]
     published: bool = True
     takes_mtu: bool = False
@@ -176,8 +177,9 @@ def run_experiment(
         "options": asdict(options),
         "parameters": dict(prepared.parameters),
     }
-    folder.write(POLICY_FILE, dump_policy(prepared.policy))
-    folder.write(GIVEN_POLICY_FILE, dump_policy(given))
+    if experiment.policy is not None:
+        folder.write(POLICY_FILE, dump_policy(prepared.policy))
+        folder.write(GIVEN_POLICY_FILE, dump_policy(given))
     folder.write_json(ENVIRONMENT_FILE, environment)
 
     def main(sandbox: Sandbox) -> int:

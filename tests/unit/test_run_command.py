@@ -14,7 +14,7 @@ import pytest
 from testbed.cli import main
 from testbed.commands import run as command
 from testbed.errors import RunError, UnsupportedError
-from testbed.experiment.catalogue import experiment_names, load_experiment
+from testbed.experiment.catalogue import load_experiment, published_names
 from testbed.experiment.folder import ResultFolder
 from testbed.experiment.summary import print_summary
 from testbed.results import read_result
@@ -156,7 +156,7 @@ def test_reproduce_runs_draws_and_says_where(
     made_up()
     assert main(["reproduce", "--out", str(tmp_path)]) == 0
     folders = {path.name.rpartition("-")[0]: path for path in tmp_path.iterdir()}
-    assert sorted(folders) == list(experiment_names())
+    assert sorted(folders) == list(published_names())
     folder = folders["fig7_2"]
     assert (folder / "fig7_2.png").exists()
     assert f"figure in {folder / 'fig7_2.png'}" in capsys.readouterr().out.replace("\n", "")
@@ -171,7 +171,7 @@ def test_reproduce_ends_with_1_if_a_check_fails(
     assert list(tmp_path.rglob("fig7_2.svg"))
 
 
-@pytest.mark.parametrize(("refused", "code"), [(("fig7_3",), 0), (experiment_names(), 3)])
+@pytest.mark.parametrize(("refused", "code"), [(("fig7_3",), 0), (published_names(), 3)])
 def test_reproduce_leaves_out_what_the_machine_cannot_run(
     tmp_path: Path,
     made_up: Callable[..., None],
@@ -182,7 +182,7 @@ def test_reproduce_leaves_out_what_the_machine_cannot_run(
 ) -> None:
     """The others run, and it is said which did not and why; 3 only where none could."""
     made_up()
-    needs = {load_experiment(name).needs: name for name in experiment_names() if name in refused}
+    needs = {load_experiment(name).needs: name for name in published_names() if name in refused}
 
     def require(*keys: str) -> None:
         if keys in needs:
@@ -191,7 +191,7 @@ def test_reproduce_leaves_out_what_the_machine_cannot_run(
     monkeypatch.setattr(command, "require", require)
     assert main(["reproduce", "--out", str(tmp_path)]) == code
     drawn = {path.parent.name.rpartition("-")[0] for path in tmp_path.rglob("*.svg")}
-    assert drawn == set(experiment_names()) - set(refused)
+    assert drawn == set(published_names()) - set(refused)
     assert "fig7_3 cannot run on this machine: no cpudist" in capsys.readouterr().err
 
 
