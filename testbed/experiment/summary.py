@@ -69,16 +69,25 @@ def _comparison(result: Result) -> Table:
 
 
 def _curves(curves: Sequence[Curve]) -> Table:
-    """One row a value of what was varied, one column a way."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
+    """One row a way, one column a value of what was varied."""
     first = curves[0]
-    table.add_column(f"{first.quantity}, {first.unit}".rstrip(", "), justify="left")
+    title = ", ".join(filter(None, (first.quantity, first.unit)))
+    over = " ".join(filter(None, (first.x_quantity, first.x_unit and f"({first.x_unit})")))
+    table = Table(
+        box=None,
+        padding=(0, 1),
+        header_style="bold",
+        title=f"{title}, over {over}",
+        title_justify="left",
+        title_style="",
+    )
+    table.add_column("", no_wrap=True)
+    values = sorted({point.x for curve in curves for point in curve.points})
+    for x in values:
+        table.add_column(f"{x:,.6g}", justify="right")
     for curve in curves:
-        table.add_column(curve.way, justify="right")
-    for x in sorted({point.x for curve in curves for point in curve.points}):
-        values = [{point.x: point.value for point in curve.points}.get(x) for curve in curves]
-        label = f"{x:,.6g} {first.x_unit or first.x_quantity}"
-        table.add_row(label, *(_short(value) for value in values))
+        found = {point.x: point.value for point in curve.points}
+        table.add_row(curve.way, *(_short(found.get(x)) for x in values))
     return table
 
 
