@@ -13,16 +13,20 @@ from rich.text import Text
 
 from testbed.results import Check, Compared, Curve, Phase, Result
 
-__all__ = ["print_summary"]
+__all__ = ["describe", "is_ledger", "make_console", "print_summary"]
 
 _MANY = 100_000
 
 
+def make_console() -> Console:
+    """A terminal as it is; 100 columns where the output goes into a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=100)
+
+
 def print_summary(result: Result, folder: Path) -> None:
     """Print the means, what did not pass, whether the machine was the limit, and the folder."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=100)
+    console = make_console()
     console.print(Text(result.title, style="bold"))
     if result.compared:
         console.print(_comparison(result))
@@ -120,12 +124,25 @@ def _verdict(result: Result) -> Iterator[Text]:
     passed = len(result.checks) - len(failed)
     style = "red" if failed else "green"
     yield Text(f"{passed} of {len(result.checks)} checks passed", style=style)
-    if "ledger" in result.facts:
+    if is_ledger(result.facts.get("ledger")):
         yield Text(_ledger(result.facts["ledger"]))
     if result.validity.state == "host-limited":
         yield Text("host-limited: this machine was the limit", style="yellow")
         for reason in result.validity.reasons:
             yield Text(f"  {reason}", style="yellow")
+
+
+def is_ledger(value: Any) -> bool:
+    """Whether a fact tells where packets went; a result from elsewhere may hold anything there."""
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(key), int) for key in ("sent", "received", "unexplained"))
+        and all(_is_counts(value.get(key)) for key in ("dropped", "lost"))
+    )
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(count, int) for count in value.values())
 
 
 def _ledger(books: Mapping[str, Any]) -> str:
