@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What is asked of the chain: ratios and slopes. Pure values.
+"""What is asked of the ways through the node: ratios and slopes. Pure values.
 
-Each is judged on the unfavourable end of its interval.
+Each is judged on the unfavourable end of its interval. An aim names its variants; where one of
+them was not measured, or is none of ``variants.py``'s, there is no outcome.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def _pair(text: str, variant: str, reference: str, bound: float | None) -> Aim:
     )
 
 
+_RULES = ("rules-1000-direct", "iptables-rules-1000")
+
 AIMS: tuple[Aim, ...] = (
     _pair("forwarding chain / plain routing", "chain-direct", "routing", 1.5),
     _pair("forwarding chain / the same in nftables", "chain-direct", "nftables", 2.2),
@@ -94,6 +97,9 @@ AIMS: tuple[Aim, ...] = (
         at_least=False,
         bound=1.6,
     ),
+    _pair("1,000 flow rules / the same as iptables rules", *_RULES, 6.0),
+    _pair("same NF in the kernel / NFQUEUE in C", "pass-1", "nfqueue-c", 8.0),
+    _pair("same NF in the kernel / NFQUEUE in Python", "pass-1", "nfqueue-python", 40.0),
     _pair("chain, then routing / the same in nftables", "chain-stack", "nftables", None),
     _pair("two stateless nftables rules / plain routing", "nftables-stateless", "routing", None),
     _pair(

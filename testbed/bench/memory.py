@@ -3,20 +3,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from testbed.bench.rig import VIRTUAL, Rig
+from testbed.bench.targets import Finding, Found, Target, not_measured
 from testbed.bench.variant import chain_on
 from testbed.bench.variants import dad_dnat
 from testbed.bpf.held import objects_in_use
+from testbed.probe import probe
 
-__all__ = ["MOST_BYTES", "MOST_BYTES_PER_FLOW", "Held", "Memory", "measure_memory"]
+__all__ = ["TARGETS", "Held", "Memory", "full_tables_only", "measure_memory", "memory_found"]
 
-MOST_BYTES = 128 * 1024
-"""Aim: a chain of DAD and DNAT with two flows and room for the thesis's ten."""
-
-MOST_BYTES_PER_FLOW = 160
-"""Aim: one more flow, per NF."""
+TARGETS = (
+    Target(
+        key="bytes",
+        part="memory",
+        text="memory of a chain of 2 NFs with 2 flows (room for the thesis's 10)",
+        unit="byte",
+        bound=128 * 1024,
+        at_least=False,
+    ),
+    Target(
+        key="bytes_per_flow_per_nf",
+        part="memory",
+        text="memory of one more flow, per NF",
+        unit="byte",
+        bound=160,
+        at_least=False,
+    ),
+)
 
 _NFS = 2
 _FLOWS = 2
@@ -68,6 +85,17 @@ class Memory:
         more = self.large.flows - self.exact.flows
         return (self.large.maps - self.exact.maps) / more / _NFS
 
+    def plain(self, environment: Mapping[str, Any]) -> dict[str, Any]:
+        """As JSON values, format nfcbed-bench-memory, version 1."""
+        return {
+            "format": "nfcbed-bench-memory",
+            "version": 1,
+            **asdict(self),
+            "bytes_per_flow_per_nf": self.bytes_per_flow,
+            "aims": {target.key: target.bound for target in TARGETS},
+            "environment": dict(environment),
+        }
+
 
 def _hold(rig: Rig, *, bound: int, flows: int) -> Held:
     before = objects_in_use()
@@ -89,3 +117,28 @@ def measure_memory(rig: Rig) -> Memory:
         usual=_hold(rig, bound=_DEFAULT_BOUND, flows=_FLOWS),
         large=_hold(rig, bound=_MANY_FLOWS, flows=_MANY_FLOWS),
     )
+
+
+def full_tables_only() -> str | None:
+    """Why what was found is not what the tables hold; None where it is."""
+    if probe("map_memory").state != "no":
+        return None
+    return (
+        "this kernel (before 6.4) tells what the tables' entries would need if they were full,"
+        " not what they hold"
+    )
+
+
+def memory_found(plain: Mapping[str, Any]) -> Found:
+    """What the table says of it.
+
+    :param plain: what :meth:`Memory.plain` gave.
+    """
+    if (why := full_tables_only()) is not None:
+        return Found(findings={target.key: not_measured(why) for target in TARGETS})
+    thesis = plain["thesis"]
+    values = {
+        "bytes": thesis["maps"] + thesis["programs"],
+        "bytes_per_flow_per_nf": plain["bytes_per_flow_per_nf"],
+    }
+    return Found(findings={key: Finding(value=value) for key, value in values.items()})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The file ``bench.json``, format nfcbed-bench, version 1. Pure values.
+"""The file ``chain.json``, format nfcbed-bench-chain, version 1. Pure values.
 
 It holds all that was measured, and what was worked out of it.
 """
@@ -90,7 +90,7 @@ class AimRecord(_Value):
 class BenchRecord(_Value):
     """The whole file."""
 
-    format: Literal["nfcbed-bench"] = "nfcbed-bench"
+    format: Literal["nfcbed-bench-chain"] = "nfcbed-bench-chain"
     version: Literal[1] = 1
     settings: Settings
     environment: dict[str, Any]
@@ -185,7 +185,7 @@ def make_record(
 
 
 def read_record(path: Path) -> BenchRecord:
-    """Read ``bench.json``. Raises UserError, with the field, where it is not one."""
+    """Read ``chain.json``. Raises UserError, with the field, where it is not one."""
     try:
         return BenchRecord.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -8,6 +8,7 @@ can cost more than the program itself, so each round is another draw of that as 
 from __future__ import annotations
 
 from testbed.bench.rig import DPORT, VIRTUAL
+from testbed.bench.rulesets import chain_of_rules, ruleset_variants
 from testbed.bench.variant import Variant, chain, nftables, nothing, one_chain
 from testbed.chain import NF, Policy
 from testbed.errors import UserError
@@ -15,6 +16,7 @@ from topologies.line import RIGHT
 
 __all__ = [
     "NFTABLES_STATELESS",
+    "RULES",
     "THRESHOLD_MBPS",
     "VARIANTS",
     "choose",
@@ -22,6 +24,7 @@ __all__ = [
     "nftables_dad_dnat",
 ]
 
+RULES = 1_000
 THRESHOLD_MBPS = 80_000  # more than one core sends: everything is measured, nothing dropped
 _NFT_BYTES = f"{THRESHOLD_MBPS // 8} mbytes/second burst 1 mbytes"
 _TO_VIRTUAL = f"ip daddr {VIRTUAL} udp dport {DPORT}"
@@ -145,6 +148,8 @@ _ALL = (
     _in_nftables("nftables-stateless", "two stateless rules", NFTABLES_STATELESS, conntrack=False),
     *(_many_flows(flows) for flows in (1_000, 65_536)),
     *(_passes(count) for count in range(9)),
+    chain_of_rules(RULES, forward="direct"),
+    ruleset_variants(RULES)["iptables-rules"],
 )
 
 VARIANTS = {variant.name: variant for variant in _ALL}

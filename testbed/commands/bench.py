@@ -1,60 +1,124 @@
 # SPDX-License-Identifier: MIT
-"""``nfcbed bench``."""
+"""``nfcbed bench``: all parts, or one of them."""
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
+from testbed.bench import cost
 from testbed.bench.environment import describe_machine
-from testbed.bench.memory import MOST_BYTES, MOST_BYTES_PER_FLOW, Held, Memory, measure_memory
-from testbed.bench.record import BenchRecord, Settings, make_record
+from testbed.bench.flood import measure_flood
+from testbed.bench.floodrecord import (
+    FLOOD_TARGETS,
+    FloodRecord,
+    flood_found,
+    flood_lasts_s,
+    flood_settings,
+)
+from testbed.bench.memory import TARGETS as MEMORY_TARGETS
+from testbed.bench.memory import Held, full_tables_only, measure_memory, memory_found
+from testbed.bench.parts import How, measure_parts
+from testbed.bench.record import BenchRecord, Settings
 from testbed.bench.report import notes, tables
-from testbed.bench.rig import FRAME_BYTES, default_cpu, open_rig
-from testbed.bench.rounds import measure
+from testbed.bench.rig import default_cpu, open_rig
+from testbed.bench.table import BenchTable, markdown, record_of, rows_table, table_of
+from testbed.bench.targets import Found, Target, rows_of
 from testbed.bench.variant import Variant
 from testbed.bench.variants import choose
 from testbed.errors import UnsupportedError, UserError
-from testbed.probe import probe
+from testbed.experiment.environment import socket_buffer_bytes
+from testbed.experiment.folder import ResultFolder, owner_of_the_call
+from testbed.experiment.progress import show_progress
 from testbed.sandbox import Sandbox, run_in_sandbox
 
 __all__ = ["app"]
 
 app = typer.Typer()
 
-_ROUNDS, _PACKETS = 15, 200_000
-_QUICK_ROUNDS, _QUICK_PACKETS = 3, 20_000
 _MAX_PACKETS = 100_000_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Cpu = Annotated[int | None, typer.Option(help="Core to measure on; the last one if not given.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A few short rounds: does it all work?")]
 
 
-@app.callback()
-def bench() -> None:
-    """Measure what a packet costs, and what a chain holds in memory."""
+@app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write bench.json, bench.md and all measurements there.", metavar="DIR"),
+    ] = None,
+    quick: Quick = False,
+    cpu: Cpu = None,
+    as_json: Json = False,
+) -> int:
+    """Measure every part, one after the other, and hold it against what is aimed at.
+
+    The parts: what a packet costs on one core, a good flow under a flood, 2 × 1 Gbit/s through
+    the thesis's network, CPU time per packet, memory. A missed aim is a result (exit code 0); lost
+    packets and parts that fail are not (1). With the name of a part, that part alone.
+    """
+    if context.invoked_subcommand is not None:
+        if out is not None or quick or cpu is not None or as_json:
+            part = context.invoked_subcommand
+            raise UserError(f"options go behind the part: nfcbed bench {part} …")
+        return 0
+    if os.geteuid() != 0:
+        raise UserError("needs root, to build networks and load programs: run it with sudo")
+    core = default_cpu() if cpu is None else cpu
+    if out is not None:
+        return _all(How(folder=_folder(out), quick=quick, cpu=core), keep=True, as_json=as_json)
+    with tempfile.TemporaryDirectory(prefix="nfcbed-bench-") as path:
+        folder = ResultFolder(Path(path), owner=None)
+        return _all(How(folder=folder, quick=quick, cpu=core), keep=False, as_json=as_json)
+
+
+def _all(how: How, *, keep: bool, as_json: bool) -> int:
+    def store(table: BenchTable) -> None:
+        how.folder.write("bench.json", table.model_dump_json(indent=2) + "\n")
+        how.folder.write("bench.md", markdown(table))
+
+    def tell(text: str) -> None:
+        typer.echo(f"bench {text}", err=True)
+
+    table = measure_parts(how, tell=tell, keep=store)
+    if as_json:
+        typer.echo(table.model_dump_json(indent=2))
+    else:
+        console = _console()
+        console.print(table_of(table))
+        console.print(f"{table.summary}.")
+        if keep:
+            path = how.folder.path
+            console.print(f"wrote {path / 'bench.json'} and {path / 'bench.md'}", soft_wrap=True)
+    return _faults(table.faults)
 
 
 @app.command()
 def chain(
     *,
-    out: Annotated[Path | None, typer.Option(help="Write bench.json into this folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write chain.json into this folder.", metavar="DIR")
+    ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help=f"Rounds; {_ROUNDS} if not given.")
+        int | None, typer.Option(min=1, max=10_000, help=f"Rounds; {cost.ROUNDS} if not given.")
     ] = None,
     packets: Annotated[
         int | None,
         typer.Option(
             min=1_000,
             max=_MAX_PACKETS,
-            help=f"Packets of each variant in a round; {_PACKETS:,} if not given.",
+            help=f"Packets of each variant in a round; {cost.PACKETS:,} if not given.",
         ),
     ] = None,
     variants: Annotated[
@@ -62,9 +126,7 @@ def chain(
     ] = None,
     cpu: Cpu = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the rounds' orders.")] = 1,
-    quick: Annotated[
-        bool, typer.Option("--quick", help=f"{_QUICK_ROUNDS} short rounds: does it all work?")
-    ] = False,
+    quick: Quick = False,
     as_json: Json = False,
 ) -> int:
     """Compare DAD + DNAT with plain routing, nftables and the least that a packet can cost.
@@ -75,15 +137,15 @@ def chain(
     failure (1).
     """
     chosen = choose(variants)
-    skipped = {v.name: lack for v in chosen if (lack := v.lacking()) is not None}
+    skipped = cost.lacking(chosen)
     if skipped and variants is not None:
         raise UnsupportedError("; ".join(f"{name} needs {lack}" for name, lack in skipped.items()))
-    settings = Settings(
-        rounds=rounds or (_QUICK_ROUNDS if quick else _ROUNDS),
-        packets=packets or (_QUICK_PACKETS if quick else _PACKETS),
-        seed=seed,
+    settings = cost.settings_of(
+        quick=quick,
         cpu=default_cpu() if cpu is None else cpu,
-        frame_bytes=FRAME_BYTES,
+        rounds=rounds,
+        packets=packets,
+        seed=seed,
     )
     folder = None if out is None else _folder(out)
     return run_in_sandbox(
@@ -94,12 +156,16 @@ def chain(
     )
 
 
-def _folder(path: Path) -> Path:
+def _folder(path: Path) -> ResultFolder:
+    """A folder to write to, which may hold files; it is made where it is missing."""
+    owner, new = owner_of_the_call(), not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if new and owner is not None:
+            os.chown(path, *owner)
     except OSError as error:
         raise UserError(f"--out {path}: {error.strerror}") from None
-    return path.resolve()
+    return ResultFolder(path.resolve(), owner=owner)
 
 
 def _chain(
@@ -108,35 +174,22 @@ def _chain(
     chosen: Sequence[Variant],
     *,
     skipped: dict[str, str],
-    folder: Path | None,
+    folder: ResultFolder | None,
     as_json: bool,
 ) -> int:
-    here = [variant for variant in chosen if variant.name not in skipped]
-    progress = Progress(console=Console(stderr=True), transient=True, refresh_per_second=2)
-    measurements = []
-    environment = describe_machine()
-    with open_rig(bpffs=sandbox.bpffs, cpu=settings.cpu) as rig, progress:
-        task = progress.add_task("measuring", total=settings.rounds * len(here))
-        for measurement in measure(
-            rig, here, rounds=settings.rounds, packets=settings.packets, seed=settings.seed
-        ):
-            measurements.append(measurement)
-            progress.advance(task)
-    record = make_record(
-        measurements,
-        settings=settings,
-        environment=environment,
-        variants=chosen,
-        skipped=skipped,
-    )
+    lasts_s = cost.lasts_s(settings, len(chosen) - len(skipped))
+    with show_progress("bench chain", lasts_s) as progress:
+        record = cost.measure_cost(
+            sandbox.bpffs, settings, chosen, skipped=skipped, progress=progress
+        )
     _show(record, folder=folder, as_json=as_json)
     return 1 if record.lost else 0
 
 
-def _show(record: BenchRecord, *, folder: Path | None, as_json: bool) -> None:
+def _show(record: BenchRecord, *, folder: ResultFolder | None, as_json: bool) -> None:
     text = record.model_dump_json(indent=2)
     if folder is not None:
-        _write(folder / "bench.json", text + "\n")
+        folder.write("chain.json", text + "\n")
     if as_json:
         typer.echo(text)
         return
@@ -146,14 +199,35 @@ def _show(record: BenchRecord, *, folder: Path | None, as_json: bool) -> None:
     for note in notes(record):
         console.print(note)
     if folder is not None:
-        console.print(f"wrote {folder / 'bench.json'}", soft_wrap=True)
+        console.print(f"wrote {folder.path / 'chain.json'}", soft_wrap=True)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise UserError(f"--out: cannot write {path}: {error.strerror}") from None
+@app.command()
+def flood(*, quick: Quick = False, as_json: Json = False) -> int:
+    """Measure what a flood that DAD drops takes from a flow that keeps to the threshold."""
+    settings, buffer_bytes = flood_settings(quick=quick), socket_buffer_bytes()
+
+    def main(sandbox: Sandbox) -> int:
+        with show_progress("bench flood", flood_lasts_s(settings)) as progress:
+            record = measure_flood(sandbox, settings, buffer_bytes=buffer_bytes, progress=progress)
+        return _show_flood(record, as_json=as_json)
+
+    return run_in_sandbox(main, command="bench flood")
+
+
+def _show_flood(record: FloodRecord, *, as_json: bool) -> int:
+    found = flood_found(record)
+    if as_json:
+        whole = record.model_copy(update={"environment": describe_machine()})
+        typer.echo(whole.model_dump_json(indent=2))
+    else:
+        denied, sent = (sum(getattr(r, n) for r in record.flooded) for n in _OF_THE_FLOOD)
+        typer.echo(f"DAD denied {denied:,} of the flood's {sent:,} packets")
+        _print_rows(FLOOD_TARGETS, found)
+    return _faults(found.faults)
+
+
+_OF_THE_FLOOD = ("denied", "flood_entered")
 
 
 @app.command()
@@ -168,18 +242,15 @@ def memory(*, cpu: Cpu = None, as_json: Json = False) -> int:
 def _memory(sandbox: Sandbox, *, cpu: int, as_json: bool) -> int:
     with open_rig(bpffs=sandbox.bpffs, cpu=cpu) as rig:
         found = measure_memory(rig)
+    plain = found.plain(describe_machine())
     if as_json:
-        typer.echo(json.dumps(_memory_json(found), indent=2))
+        typer.echo(json.dumps(plain, indent=2))
         return 0
     for held in (found.exact, found.thesis, found.usual, found.large):
         typer.echo(_line(held))
-    typer.echo(_aim("DAD + DNAT, 2 flows, room for 10: bytes", found.thesis.total, MOST_BYTES))
-    typer.echo(_aim("one more flow, bytes per NF", found.bytes_per_flow, MOST_BYTES_PER_FLOW))
-    if probe("map_memory").state == "no":
-        typer.echo(
-            "This kernel (before 6.4) tells what the tables' entries would need if they were"
-            " full, not what they hold."
-        )
+    _print_rows(MEMORY_TARGETS, memory_found(plain))
+    if (why := full_tables_only()) is not None:
+        typer.echo(why)
     return 0
 
 
@@ -188,17 +259,17 @@ def _line(held: Held) -> str:
     return f"{flows:<35} maps {held.maps:>9,} B, programs {held.programs:>7,} B"
 
 
-def _aim(text: str, value: float, most: int) -> str:
-    verdict = "reached" if value <= most else f"missed by {value - most:,.0f}"
-    return f"{text}: {value:,.0f}, aim ≤ {most:,}: {verdict}"
+def _print_rows(targets: Sequence[Target], found: Found) -> None:
+    rows = tuple(record_of(row) for row in rows_of(targets, found.findings))
+    _console().print(rows_table(rows))
 
 
-def _memory_json(found: Memory) -> dict[str, Any]:
-    return {
-        "format": "nfcbed-bench-memory",
-        "version": 1,
-        **asdict(found),
-        "bytes_per_flow_per_nf": found.bytes_per_flow,
-        "aims": {"bytes": MOST_BYTES, "bytes_per_flow_per_nf": MOST_BYTES_PER_FLOW},
-        "environment": describe_machine(),
-    }
+def _faults(faults: Sequence[str]) -> int:
+    for fault in faults:
+        typer.echo(f"nfcbed: {fault}", err=True)
+    return 1 if faults else 0
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)

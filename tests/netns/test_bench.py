@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from testbed.bench.floodrecord import FloodRecord
+from testbed.bench.memory import TARGETS as MEMORY_TARGETS
+from testbed.bench.parts import PARTS
 from testbed.bench.record import BenchRecord, read_record
+from testbed.bench.table import BenchTable
 from testbed.bench.variants import VARIANTS
 from testbed.cli import main
 from testbed.errors import UserError
@@ -16,17 +20,67 @@ from testbed.netnode import NetNode
 
 pytestmark = pytest.mark.needs("namespaces", "veth", "xdp_live_frames", "redirect_peer")
 
+ALL = (
+    *("conntrack_kfuncs", "nft_nat", "nft", "conntrack", "map_memory", "iperf3", "vmstat"),
+    *("bpf_stats", "tp_btf"),
+)
+
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> BenchRecord:
-    """One quick run of everything."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One quick run of all parts."""
     folder = tmp_path_factory.mktemp("bench")
-    assert main(["bench", "chain", "--quick", "--out", str(folder)]) == 0
-    return read_record(folder / "bench.json")
+    assert main(["bench", "--quick", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(folder: Path) -> BenchRecord:
+    """What its part chain measured."""
+    return read_record(folder / "chain.json")
 
 
 def medians(record: BenchRecord) -> dict[str, float]:
     return {v.name: v.ns_per_packet.median for v in record.variants if v.ns_per_packet}
+
+
+@pytest.mark.needs(*ALL)
+def test_every_aim_has_a_row(folder: Path) -> None:
+    """One table with every aim: a value and its interval, or why there is none."""
+    table = BenchTable.model_validate_json((folder / "bench.json").read_bytes())
+    assert table.quick
+    assert table.faults == ()
+    assert [part.name for part in table.parts] == [part.name for part in PARTS]
+    assert all(part.file and (folder / part.file).is_file() for part in table.parts)
+    rows = {row.target.key: row for row in table.rows}
+    assert list(rows) == [target.key for part in PARTS for target in part.targets]
+    unmeasured = {key for key, row in rows.items() if row.finding.value is None}
+    assert unmeasured == {"pass-1/nfqueue-c", "pass-1/nfqueue-python"}
+    exact = {key for key, row in rows.items() if row.finding.low is None} - unmeasured
+    assert exact == {target.key for target in MEMORY_TARGETS}
+    text = (folder / "bench.md").read_text()
+    assert all(f"| {row.target.text} |" in text and row.verdict in text for row in table.rows)
+
+
+@pytest.mark.needs(*ALL)
+def test_flood_is_denied_and_takes_nothing(folder: Path) -> None:
+    """DAD dropped the flood, packet by packet, and every packet of all runs is accounted for."""
+    flood = FloodRecord.model_validate_json((folder / "flood.json").read_bytes())
+    assert flood.unexplained == 0
+    assert [run.flooded for run in flood.runs].count(True) == flood.settings.rounds
+    for run in flood.runs:
+        assert run.good_arrived > 1000
+        if run.flooded:
+            assert run.flood_entered > 2.5 * run.good_entered
+            assert run.denied >= 0.99 * run.flood_entered
+        else:
+            assert (run.flood_entered, run.denied) == (0, 0)
+
+
+def test_options_before_a_part_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """They would be lost without a word otherwise: exit code 2, and where they go."""
+    assert main(["bench", "--quick", "chain"]) == 2
+    assert "options go behind the part: nfcbed bench chain" in capfd.readouterr().err
 
 
 @pytest.mark.needs("conntrack_kfuncs", "nft_nat", "nft", "conntrack")
@@ -60,7 +114,7 @@ def test_rounds_are_interleaved(record: BenchRecord) -> None:
 
 def test_aims_are_told(record: BenchRecord) -> None:
     """Every aim has its interval and the rounds it stands on."""
-    assert len(record.aims) == 10
+    assert len(record.aims) == 11  # of all but those with NFQUEUE
     for entry in record.aims:
         assert entry.rounds == record.settings.rounds
         # With so few rounds the value itself may lie outside.
@@ -93,9 +147,9 @@ def test_wrong_options(arguments: list[str], said: str, capfd: pytest.CaptureFix
 
 def test_wrong_file(tmp_path: Path) -> None:
     """A file of another version is refused with the field."""
-    (tmp_path / "bench.json").write_text(json.dumps({"format": "nfcbed-bench", "version": 2}))
-    with pytest.raises(UserError, match=r"bench.json: version: "):
-        read_record(tmp_path / "bench.json")
+    (tmp_path / "chain.json").write_text(json.dumps({"format": "nfcbed-bench-chain", "version": 2}))
+    with pytest.raises(UserError, match=r"chain.json: version: "):
+        read_record(tmp_path / "chain.json")
 
 
 @pytest.mark.needs("map_memory")

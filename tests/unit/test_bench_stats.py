@@ -150,6 +150,9 @@ def test_every_bound_of_the_design_is_asked_for() -> None:
         "chain-stack/routing": (True, 0.9),
         "hop": (False, 2.0),
         "chain-direct-65536/chain-direct": (False, 1.6),
+        "rules-1000-direct/iptables-rules-1000": (True, 6.0),
+        "pass-1/nfqueue-c": (True, 8.0),
+        "pass-1/nfqueue-python": (True, 40.0),
     }
 
 
