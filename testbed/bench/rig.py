@@ -138,7 +138,7 @@ class Rig:
         :param flows: how many 5-tuples, in turn; they differ in the source port and address.
         :param frame_bytes: Ethernet header included.
         """
-        before = int(self._received.total(0))
+        before = self.received()
         if sender == "socket":
             run = self._socket(to, frame_bytes).send
         else:
@@ -163,9 +163,13 @@ class Rig:
         finally:
             link.close()
 
+    def received(self) -> int:
+        """Packets that came to the far end, since the rig was opened."""
+        return int(self._received.total(0))
+
     def _settle(self, before: int, wanted: int) -> int:
         deadline = time.monotonic() + _SETTLE_S
-        while (arrived := int(self._received.total(0)) - before) < wanted:
+        while (arrived := self.received() - before) < wanted:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.01)
