@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from testbed.errors import RunError, UserError
+from testbed.errors import RunError
 from testbed.experiment.folder import owner_of_the_call
-from testbed.paths import ROOT
-from testbed.results import Result, read_result
+from testbed.report.figures import drawing_of
+from testbed.results import read_result
 
 __all__ = ["app", "plot_one"]
 
@@ -27,7 +27,7 @@ def plot_one(folder: Path) -> list[Path]:
     :raises UserError: there is no result, nothing in it to draw, or no figure of its experiment.
     """
     result = read_result(folder)
-    figure = _drawing(result, folder).draw(result)
+    figure = drawing_of(result, folder).draw(result)
     style, files = import_module("plots._style"), []
     for suffix in ("png", "svg"):
         path = folder / f"{result.experiment}.{suffix}"
@@ -39,18 +39,6 @@ def plot_one(folder: Path) -> list[Path]:
         files.append(path)
     style.close(figure)
     return files
-
-
-def _drawing(result: Result, folder: Path) -> Any:
-    """The module that draws this experiment."""
-    name = result.experiment
-    known = {path.stem for path in (ROOT / "plots").glob("*.py") if path.stem[0] != "_"}
-    if name not in known:
-        raise UserError(f"{folder}: no figure is known for experiment {name!r}")
-    if not (result.series or result.compared or result.curves):
-        why = f" (the run failed: {result.reason})" if result.reason else ""
-        raise UserError(f"{folder}: the result holds nothing to draw{why}")
-    return import_module(f"plots.{name}")
 
 
 @contextlib.contextmanager

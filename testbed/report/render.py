@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The report's values as one HTML page, and as Markdown with the same facts.
+
+Results may come from elsewhere: nothing in them becomes markup. HTML is escaped by Jinja2, and the
+page forbids scripts and any outside resource by itself; Markdown's special characters are escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from testbed.paths import ROOT
+from testbed.report.values import Figure, Report
+
+__all__ = ["FIGURES", "as_html", "as_markdown"]
+
+FIGURES = "report-figures"
+"""The folder of the figures, beside ``report.md``."""
+
+_TEMPLATES = ROOT / "testbed/report/templates"
+_SPECIAL = re.compile(r"([\\`*\[\]<>|#])")
+
+
+def as_html(report: Report) -> str:
+    """One page that needs nothing else."""
+    environment = _environment(escape=True)
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template("report.html").render(report=report)
+
+
+def as_markdown(report: Report) -> str:
+    """The same as Markdown; the figures lie in :data:`FIGURES` beside it."""
+    environment = _environment(escape=False)
+    environment.filters["md"] = _plain
+    text = environment.get_template("report.md").render(report=report, figures=FIGURES)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _environment(*, escape: bool) -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _data_uri(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(figure.svg.encode()).decode()
+
+
+def _plain(text: str) -> str:
+    """A text as one line in which nothing is markup."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("://", ":&#47;/")
