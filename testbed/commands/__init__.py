@@ -82,6 +82,12 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "chain",
+        Section.BY_HAND,
+        "Print a policy as rules of nftables or iptables",
+        (("nfcbed chain compile my.yaml --to iptables", "the same for iptables-restore"),),
+    ),
+    Command(
         "run",
         Section.EXPERIMENTS,
         "Run an experiment and keep its result in a folder",
