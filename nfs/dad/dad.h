@@ -13,10 +13,10 @@
 
 #include "state.h"
 
-const volatile __u64 window_ns = 10000000000ULL;
-const volatile __u64 threshold = 0; /* per window, in `unit` */
-const volatile __u32 unit = 0;
-const volatile __u32 drop_when_full = 0;
+NF_PARAM __u64 window_ns = 10000000000ULL;
+NF_PARAM __u64 threshold = 0; /* per window, in `unit` */
+NF_PARAM __u32 unit = 0;
+NF_PARAM __u32 drop_when_full = 0;
 
 enum dad_unit { UNIT_PACKETS, UNIT_BYTES };
 enum dad_reason { DAD_OVER_THRESHOLD, DAD_TABLE_FULL };
@@ -35,12 +35,12 @@ FLOW_STATE(struct dad_state);
 /* Exactly one CPU opens a new window: the one whose exchange of the start succeeds. It takes off
  * what was counted up to its own packet, so that what other CPUs add meanwhile is kept, and puts
  * back a verdict that one of them may have found by the old window's count. */
-static __always_inline void dad_open_window(struct dad_state *state, __u64 start_ns, __u64 now_ns,
+static __always_inline void dad_open_window(struct dad_state *state, __u64 start_ns, __u64 now,
 					    __u64 counted)
 {
 	__u16 next = state->next;
 
-	if (__sync_val_compare_and_swap(&state->window_start_ns, start_ns, now_ns) != start_ns)
+	if (__sync_val_compare_and_swap(&state->window_start_ns, start_ns, now) != start_ns)
 		return;
 	state->present = next;
 	__sync_fetch_and_add(&state->counter, -counted);
@@ -51,7 +51,7 @@ static __always_inline enum verdict dad(struct packet *pkt)
 {
 	bool fresh;
 	struct dad_state *state = flow_state(pkt, &fresh);
-	__u64 now_ns = bpf_ktime_get_coarse_ns(), add, counted, start_ns;
+	__u64 now = now_ns(), add, counted, start_ns;
 	__u16 next;
 
 	if (!state) {
@@ -59,14 +59,14 @@ static __always_inline enum verdict dad(struct packet *pkt)
 		return drop_when_full ? drop(pkt, DAD_TABLE_FULL) : ACCEPT;
 	}
 	if (fresh) {
-		state->window_start_ns = now_ns;
+		state->window_start_ns = now;
 		return ACCEPT;
 	}
 	add = unit == UNIT_BYTES ? wire_bytes(pkt) : wire_packets(pkt);
 	start_ns = state->window_start_ns;
 	counted = __sync_fetch_and_add(&state->counter, add) + add;
-	if ((__s64)(now_ns - start_ns) >= (__s64)window_ns) {
-		dad_open_window(state, start_ns, now_ns, counted);
+	if ((__s64)(now - start_ns) >= (__s64)window_ns) {
+		dad_open_window(state, start_ns, now, counted);
 	} else {
 		next = counted > threshold ? DROP : ACCEPT;
 		if (state->next != next)

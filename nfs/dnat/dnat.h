@@ -12,16 +12,15 @@
 
 #include "flow.h"
 #include "icmp_quote.h"
-#include "rewrite_tc.h"
 #include "state.h"
 
 #define DNAT_RULES 256
 
-const volatile __u32 n_rules = 0;
-const volatile __u32 use_conntrack = 0;
-const volatile __u64 unreplied_ns = 30000000000ULL;
-const volatile __u64 replied_ns = 120000000000ULL;
-const volatile __u64 tcp_idle_ns = 7440000000000ULL;
+NF_PARAM __u32 n_rules = 0;
+NF_PARAM __u32 use_conntrack = 0;
+NF_PARAM __u64 unreplied_ns = 30000000000ULL;
+NF_PARAM __u64 replied_ns = 120000000000ULL;
+NF_PARAM __u64 tcp_idle_ns = 7440000000000ULL;
 
 enum dnat_reason { DNAT_NO_STATE, DNAT_CLASH, DNAT_FRAGMENT, DNAT_MALFORMED };
 enum dnat_counter { DNAT_CREATED, DNAT_UNTRANSLATED, DNAT_REPLIES, DNAT_ERRORS };
@@ -37,12 +36,7 @@ struct dnat_rule {
 	__u8 zero[3];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1); /* set when loaded */
-	__type(key, __u32);
-	__type(value, struct dnat_rule);
-} rules SEC(".maps");
+NF_TABLE(rules, struct dnat_rule);
 
 enum dnat_phase { DNAT_NEW, DNAT_TRANSLATED, DNAT_LEFT };
 
@@ -72,8 +66,7 @@ static __always_inline const struct dnat_rule *dnat_rule_for(const struct flow_k
 	__u32 i;
 
 	for (i = 0; i < n_rules && i < DNAT_RULES; i++) {
-		__u32 index = i;
-		struct dnat_rule *rule = bpf_map_lookup_elem(&rules, &index);
+		struct dnat_rule *rule = table_row(rules, i);
 
 		if (rule && (!rule->proto || rule->proto == flow->proto) &&
 		    (!rule->dst || rule->dst == flow->dst) &&
@@ -165,7 +158,7 @@ static __always_inline enum verdict dnat_first(struct packet *pkt, struct dnat_s
 	enum dnat_result result = DNAT_FOUND;
 	bool known;
 
-	if (pkt->skb->len < l4_offset(&pkt->key) + transport_header(flow->proto))
+	if (packet_length(pkt) < l4_offset(&pkt->key) + transport_header(flow->proto))
 		return drop(pkt, DNAT_MALFORMED); /* before it opens a connection */
 	/* The kernel may have tracked it since before this instance. */
 	known = use_conntrack && dnat_conntrack_find(pkt, state, flow, &change);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "hook_tc.h"
 #include "dnat.h"
 
 NF_STAGE(dnat);

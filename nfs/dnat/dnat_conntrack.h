@@ -6,6 +6,8 @@
 
 #include "conntrack.h"
 
+#ifdef HOOK_HAS_CONNTRACK
+
 #define CLOSING_MS 120000 /* as nf_conntrack_tcp_timeout_time_wait */
 
 static __always_inline __u32 dnat_timeout_ms(__u8 proto, bool replied)
@@ -19,7 +21,7 @@ static __always_inline void dnat_watch_end(struct packet *pkt, struct dnat_state
 	__u8 flags;
 
 	if (pkt->key.proto != IPPROTO_TCP ||
-	    bpf_skb_load_bytes(pkt->skb, l4_offset(&pkt->key) + 13, &flags, sizeof(flags)))
+	    packet_read(pkt, l4_offset(&pkt->key) + 13, &flags, sizeof(flags)))
 		return;
 	if (flags & 0x07) /* FIN, SYN, RST */
 		state->closing = (flags & 0x07) != 0x02;
@@ -42,7 +44,7 @@ static __always_inline bool dnat_conntrack_find(struct packet *pkt, struct dnat_
 						struct dnat_change *change)
 {
 	bool reply;
-	struct nf_conn *ct = ct_find(pkt->skb, flow, &reply);
+	struct nf_conn *ct = ct_find(pkt, flow, &reply);
 
 	if (!ct)
 		return false;
@@ -72,7 +74,7 @@ static __always_inline enum dnat_result dnat_conntrack_create(struct packet *pkt
 	struct nf_conn *ct;
 
 	ct_tuple(flow, &tuple);
-	fresh = bpf_skb_ct_alloc(pkt->skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
+	fresh = ct_alloc(pkt->hook, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
 	if (!fresh)
 		return DNAT_REFUSED_FULL;
 	addr.ip = change->addr;
@@ -87,4 +89,23 @@ static __always_inline enum dnat_result dnat_conntrack_create(struct packet *pkt
 	return DNAT_FOUND;
 }
 
+#else /* nf.yaml offers `state: conntrack` only where there is such a thing */
+
+static __always_inline bool dnat_conntrack_find(struct packet *pkt, struct dnat_state *state,
+						const struct flow_key *flow,
+						struct dnat_change *change)
+{
+	(void)pkt, (void)state, (void)flow, (void)change;
+	return false;
+}
+
+static __always_inline enum dnat_result dnat_conntrack_create(struct packet *pkt,
+							      const struct flow_key *flow,
+							      struct dnat_change *change)
+{
+	(void)pkt, (void)flow, (void)change;
+	return DNAT_REFUSED_FULL;
+}
+
+#endif
 #endif

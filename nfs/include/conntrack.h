@@ -1,13 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The kernel's connection tracking through its kfuncs (net/netfilter/nf_conntrack_bpf.c,
- * nf_nat_bpf.c; Linux 6.1). Their interface is declared unstable: this is the only file that
- * calls them. All symbols are weak, so that an instance that does not use them loads on a kernel
- * that lacks them; user space probes before it asks for them.
+ * nf_nat_bpf.c; Linux 6.1). Their interface is declared unstable: only this file and
+ * dnat_conntrack.h call them. All symbols are weak, so that an instance that does not use them
+ * loads on a kernel that lacks them; user space probes before it asks for them.
+ *
+ * HOOK_HAS_CONNTRACK says that there is such a thing at this hook.
  */
 #ifndef NF_CONNTRACK_H
 #define NF_CONNTRACK_H
 
 #include "packet.h"
+
+#if defined(HOOK_TC)
+#define HOOK_HAS_CONNTRACK
+#define ct_lookup bpf_skb_ct_lookup
+#define ct_alloc bpf_skb_ct_alloc
+#elif defined(HOOK_XDP)
+#define HOOK_HAS_CONNTRACK
+#define ct_lookup bpf_xdp_ct_lookup
+#define ct_alloc bpf_xdp_ct_alloc
+#endif
+
+#ifdef HOOK_HAS_CONNTRACK
 #include <bpf/bpf_core_read.h>
 
 #define CT_ORIGINAL 0
@@ -69,12 +83,11 @@ struct nf_conn___init {
 	int opaque;
 };
 
-extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
-					 __u32 tuple_len, struct bpf_ct_opts___v1 *opts,
-					 __u32 opts_len) __ksym __weak;
-extern struct nf_conn___init *bpf_skb_ct_alloc(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
-					       __u32 tuple_len, struct bpf_ct_opts___v1 *opts,
-					       __u32 opts_len) __ksym __weak;
+extern struct nf_conn *ct_lookup(HOOK_CONTEXT *hook, struct bpf_sock_tuple *tuple, __u32 tuple_len,
+				 struct bpf_ct_opts___v1 *opts, __u32 opts_len) __ksym __weak;
+extern struct nf_conn___init *ct_alloc(HOOK_CONTEXT *hook, struct bpf_sock_tuple *tuple,
+				       __u32 tuple_len, struct bpf_ct_opts___v1 *opts,
+				       __u32 opts_len) __ksym __weak;
 extern int bpf_ct_set_nat_info(struct nf_conn___init *ct, union nf_inet_addr *addr, int port,
 			       enum nf_nat_manip_type manip) __ksym __weak;
 extern void bpf_ct_set_timeout(struct nf_conn___init *ct, __u32 timeout_ms) __ksym __weak;
@@ -93,17 +106,18 @@ static __always_inline void ct_tuple(const struct flow_key *key, struct bpf_sock
 
 /* The connection that this 5-tuple belongs to, in either direction; NULL where there is none.
  * Direction in *reply. The caller releases it. */
-static __always_inline struct nf_conn *ct_find(struct __sk_buff *skb, const struct flow_key *key,
-					       bool *reply)
+static __always_inline struct nf_conn *ct_find(const struct packet *pkt,
+					       const struct flow_key *key, bool *reply)
 {
 	struct bpf_ct_opts___v1 opts = { .netns_id = CT_CURRENT_NETNS, .l4proto = key->proto };
 	struct bpf_sock_tuple tuple = {};
 	struct nf_conn *ct;
 
 	ct_tuple(key, &tuple);
-	ct = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
+	ct = ct_lookup(pkt->hook, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
 	*reply = opts.dir == CT_REPLY;
 	return ct;
 }
 
+#endif /* HOOK_HAS_CONNTRACK */
 #endif

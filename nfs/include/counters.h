@@ -24,6 +24,10 @@ struct nf_counters {
 	__u64 extra[NF_EXTRA]; /* by name, in the order of counters in nf.yaml */
 };
 
+/* This CPU's; NULL never in practice. */
+static __always_inline struct nf_counters *nf_counters(void);
+
+#ifdef __bpf__
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -36,6 +40,56 @@ static __always_inline struct nf_counters *nf_counters(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&counters, &zero);
+}
+#endif
+
+/* For NFs: `return drop(pkt, reason);`. The reason is an index into drop_reasons of nf.yaml. */
+static __always_inline enum verdict drop(struct packet *pkt, __u32 reason)
+{
+	pkt->reason = reason;
+	return DROP;
+}
+
+/* For NFs: count the packet under one of the NF's own names, an index into counters of nf.yaml. */
+static __always_inline void count(const struct packet *pkt, __u32 counter)
+{
+	struct nf_counters *counters = nf_counters();
+
+	if (counters && counter < NF_EXTRA)
+		counters->extra[counter] += wire_packets(pkt);
+}
+
+static __always_inline void count_end(const struct packet *pkt, __u64 *packets, __u64 *bytes)
+{
+	__u32 more_packets, more_bytes;
+
+	wire_size(pkt, &more_packets, &more_bytes);
+	*packets += more_packets;
+	*bytes += more_bytes;
+}
+
+/* For hooks: the logic said DROP. */
+static __always_inline void count_dropped(const struct packet *pkt, bool reply)
+{
+	struct nf_counters *counters = nf_counters();
+	__u32 reason = pkt->reason & (NF_REASONS - 1);
+
+	if (counters && reply)
+		count_end(pkt, &counters->replies_dropped[reason], &counters->replies_dropped_bytes);
+	else if (counters)
+		count_end(pkt, &counters->dropped[reason], &counters->dropped_bytes);
+}
+
+/* For hooks. A slot without a program is a fault of ours: the packet has not walked its whole
+ * chain, so it must not pass as if it had. */
+static __always_inline void count_missed(const struct packet *pkt, bool reply)
+{
+	struct nf_counters *counters = nf_counters();
+
+	if (counters && reply)
+		count_end(pkt, &counters->replies_missed, &counters->replies_dropped_bytes);
+	else if (counters)
+		count_end(pkt, &counters->missed, &counters->dropped_bytes);
 }
 
 #endif

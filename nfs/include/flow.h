@@ -31,17 +31,6 @@ struct flow {
 	__be32 to;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1); /* set when loaded; shared by the node's programs */
-	__type(key, struct flow_key);
-	__type(value, struct flow);
-} flows SEC(".maps");
-
-/* Slot by which this NF gets the replies and ICMP errors of flows that it translates. */
-const volatile __u32 reply_slot = 0;
-
 enum flow_link { FLOW_LINKED, FLOW_UNKNOWN, FLOW_CLASH, FLOW_FULL };
 
 /* The 5-tuple of packets that go the other way. */
@@ -73,37 +62,13 @@ static __always_inline bool same_flow(const struct flow *one, const struct flow 
 	return one && one->number == other->number && one->generation == other->generation;
 }
 
-/* Enter the 5-tuple of the replies of a flow that is sent on to addr:port. FLOW_CLASH: it belongs
- * to another flow. */
+/* Enter the 5-tuple of the replies of a flow that is sent on to addr:port, so that they are known
+ * at once and come to this NF's reply program. FLOW_CLASH: it belongs to another flow. */
 static __always_inline enum flow_link flow_add_reply(const struct flow_key *key, __be32 addr,
-						     __be16 port)
-{
-	struct flow *there = bpf_map_lookup_elem(&flows, key), *known;
-	struct flow back = { .reply = 1, .head = reply_slot, .translator = reply_slot };
-	struct flow_key reply = flow_reply(key, addr, port);
+						     __be16 port);
 
-	if (!there)
-		return FLOW_UNKNOWN;
-	back.number = there->number;
-	back.generation = there->generation;
-	back.policy = there->policy;
-	if (bpf_map_update_elem(&flows, &reply, &back, BPF_NOEXIST)) {
-		known = bpf_map_lookup_elem(&flows, &reply);
-		if (!known)
-			return FLOW_FULL;
-		if (!known->reply || !same_flow(known, &back))
-			return FLOW_CLASH;
-		/* Another CPU has linked this very flow. */
-	}
-	there->to = addr;
-	there->to_port = port;
-	there->translator = reply_slot;
-	/* The sweep may have removed the flow meanwhile, before it could know of the reply. */
-	if (!same_flow(bpf_map_lookup_elem(&flows, key), &back)) {
-		bpf_map_delete_elem(&flows, &reply);
-		return FLOW_UNKNOWN;
-	}
-	return FLOW_LINKED;
-}
+#ifdef __bpf__
+#include "flow_table.h"
+#endif
 
 #endif

@@ -3,8 +3,7 @@
 #ifndef NF_ICMP_QUOTE_H
 #define NF_ICMP_QUOTE_H
 
-#include "flow.h"
-#include "tc.h"
+#include "packet.h"
 
 #define ICMP_HEADER 8
 #define QUOTED_L4 8 /* what every error quotes of the transport header */
@@ -16,7 +15,7 @@ struct icmp_start {
 	__u32 rest;
 };
 
-/* Where things stand in the error, in bytes from the start of the frame. */
+/* Where things stand in the error, in bytes from the start of the packet. */
 struct quoted {
 	__u32 icmp;
 	__u32 ip;
@@ -30,25 +29,24 @@ static __always_inline bool icmp_is_error(__u8 type)
 }
 
 /* Where the IP packet ends: padding may follow. */
-static __always_inline __u32 packet_end(struct __sk_buff *skb)
+static __always_inline __u32 packet_end(const struct packet *pkt)
 {
 	__be16 total = 0;
 
-	bpf_skb_load_bytes(skb, L3_OFFSET + offsetof(struct iphdr, tot_len), &total, sizeof(total));
-	return L3_OFFSET + bpf_ntohs(total);
+	packet_read(pkt, offsetof(struct iphdr, tot_len), &total, sizeof(total));
+	return bpf_ntohs(total);
 }
 
 /* False where the packet is no ICMP error about a whole TCP or UDP packet. */
-static __always_inline bool quoted_load(struct __sk_buff *skb, const struct flow_key *key,
-					struct quoted *quoted)
+static __always_inline bool quoted_load(const struct packet *pkt, struct quoted *quoted)
 {
 	struct icmp_start icmp;
 	struct iphdr ip;
 
-	quoted->icmp = l4_offset(key);
+	quoted->icmp = l4_offset(&pkt->key);
 	quoted->ip = quoted->icmp + ICMP_HEADER;
-	if (bpf_skb_load_bytes(skb, quoted->icmp, &icmp, sizeof(icmp)) ||
-	    !icmp_is_error(icmp.type) || bpf_skb_load_bytes(skb, quoted->ip, &ip, sizeof(ip)) ||
+	if (packet_read(pkt, quoted->icmp, &icmp, sizeof(icmp)) || !icmp_is_error(icmp.type) ||
+	    packet_read(pkt, quoted->ip, &ip, sizeof(ip)) ||
 	    ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(IP_OFFSET) ||
 	    !transport_header(ip.protocol))
 		return false;
@@ -57,8 +55,8 @@ static __always_inline bool quoted_load(struct __sk_buff *skb, const struct flow
 	quoted->flow.words[1] = ip.daddr;
 	quoted->flow.words[3] = 0;
 	quoted->flow.proto = ip.protocol;
-	return packet_end(skb) >= quoted->l4 + QUOTED_L4 &&
-	       !bpf_skb_load_bytes(skb, quoted->l4, &quoted->flow.words[2], 4);
+	return packet_end(pkt) >= quoted->l4 + QUOTED_L4 &&
+	       !packet_read(pkt, quoted->l4, &quoted->flow.words[2], 4);
 }
 
 #endif

@@ -13,18 +13,15 @@
 #ifndef NF_STATE_H
 #define NF_STATE_H
 
+#include "packet.h"
+
 #define STATE_TAKEN (1U << 16) /* beside the generation: somebody's; 0 is nobody's */
 #define STATE_BUSY (1U << 17) /* being cleared by another CPU, for some nanoseconds */
 #define STATE_PATIENCE 64
 
 /* The generation is published last, so that nobody judges by what an earlier flow left. */
 #define FLOW_STATE(state_type)                                                                     \
-	struct {                                                                                   \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
-		__uint(max_entries, 1); /* the flow table's bound + 1, set when loaded */          \
-		__type(key, __u32);                                                                \
-		__type(value, state_type);                                                         \
-	} states SEC(".maps");                                                                     \
+	NF_TABLE(states, state_type); /* as long as the flow table's bound + 1 */                  \
                                                                                                    \
 	static __always_inline state_type *flow_state(const struct packet *pkt, bool *fresh)       \
 	{                                                                                          \

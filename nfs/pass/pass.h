@@ -3,6 +3,8 @@
 #ifndef NF_PASS_H
 #define NF_PASS_H
 
+#include "packet.h"
+
 static __always_inline enum verdict pass(struct packet *pkt)
 {
 	(void)pkt;

@@ -8,6 +8,7 @@
  */
 #include <linux/if_packet.h>
 #include "tc.h"
+#include "slots.h"
 
 #define AF_INET 2
 #define HOPS 64
@@ -37,13 +38,13 @@ struct {
 } counters SEC(".maps");
 
 /* Returns NULL never in practice: index 0 is there. */
-static __always_inline struct last_counters *count(struct __sk_buff *skb, struct flow_key *key)
+static __always_inline struct last_counters *count_last(struct __sk_buff *skb, struct packet *pkt)
 {
 	__u32 zero = 0, packets, bytes;
 	struct last_counters *last = bpf_map_lookup_elem(&counters, &zero);
 
-	key_load(skb, key);
-	wire_size(skb, key, &packets, &bytes);
+	packet_load(pkt, skb);
+	wire_size(pkt, &packets, &bytes);
 	if (last) {
 		last->packets += packets;
 		last->bytes += bytes;
@@ -177,13 +178,13 @@ SEC("tc")
 int to_wire(struct __sk_buff *skb)
 {
 	struct last_counters *last;
-	struct flow_key key;
+	struct packet pkt;
 	struct ethhdr *eth;
 	struct iphdr *ip;
 	struct hop *hop;
 
-	last = count(skb, &key);
-	if (key.info & PACKET_OWN)
+	last = count_last(skb, &pkt);
+	if (pkt.key.info & PACKET_OWN)
 		return TC_ACT_UNSPEC;
 	if (skb->vlan_present)
 		bpf_skb_vlan_pop(skb); /* VLAN 0: its priority ends here, as with routing */
@@ -208,9 +209,9 @@ int to_wire(struct __sk_buff *skb)
 SEC("tc")
 int to_stack(struct __sk_buff *skb)
 {
-	struct flow_key key;
+	struct packet pkt;
 
-	count(skb, &key);
+	count_last(skb, &pkt);
 	return TC_ACT_UNSPEC;
 }
 
