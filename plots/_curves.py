@@ -50,21 +50,20 @@ LOOKS: Mapping[str, Look] = {
     "chain-direct": Look(label="chain, direct", colour="#0072B2", marker="o"),
     "chain-stack": Look(label="chain, stack", colour="#56B4E9", marker="s"),
     "chain-direct-all": Look(
-        label="chain, direct,\nall rules", colour="#0072B2", marker="o", hollow=True
+        label="chain, direct (all)", colour="#0072B2", marker="o", hollow=True
     ),
-    "chain-stack-all": Look(
-        label="chain, stack,\nall rules", colour="#56B4E9", marker="s", hollow=True
-    ),
+    "chain-stack-all": Look(label="chain, stack (all)", colour="#56B4E9", marker="s", hollow=True),
     "routing": Look(label="routing", colour="#000000", marker="", line="--"),
     "nftables": Look(label="nftables", colour="#D55E00", marker="^", line="-."),
     "nftables-stateless": Look(
-        label="nftables,\nstateless", colour="#E69F00", marker="v", line="-."
+        label="nftables, stateless", colour="#E69F00", marker="v", line="-."
     ),
     "nftables-map": Look(label="nftables, maps", colour="#E69F00", marker="v", line="-."),
     "nftables-map-all": Look(
-        label="nftables, maps,\nall rules", colour="#E69F00", marker="v", line="-.", hollow=True
+        label="nftables, maps (all)", colour="#E69F00", marker="v", line="-.", hollow=True
     ),
-    "iptables": Look(label="iptables", colour="#CC79A7", marker="D", line=":"),
+    "nftables-rules": Look(label="nftables, list", colour="#D55E00", marker="^", line="-."),
+    "iptables": Look(label="iptables, list", colour="#CC79A7", marker="D", line=":"),
     "generator": Look(label="generator alone", colour="#777777", marker="", line=":"),
 }
 _PLAIN = Look(label="", colour=DARK, marker=".", line="-")
@@ -153,6 +152,7 @@ def label_ends(
                 "arrowstyle": "-",
                 "color": look.colour,
                 "linewidth": 0.5,
+                "relpos": (0, 0.5),
                 "shrinkA": 0,
                 "shrinkB": 3,
             },
@@ -188,22 +188,21 @@ def _overlap(
     return upper[0] - lower[0] < half
 
 
-def log_x(axes: Axes, values: Sequence[float], *, linear_below: float | None = None) -> None:
+def log_x(axes: Axes, values: Sequence[float], *, unnamed: Sequence[float] = ()) -> None:
     """A logarithmic x axis with a tick at each measured value.
 
-    :param linear_below: where 0 has to be shown too: linear up to this value.
+    :param unnamed: values whose tick has no number, because another one is close.
     """
-    if linear_below is None:
-        axes.set_xscale("log")
-    else:
-        axes.set_xscale("symlog", linthresh=linear_below, linscale=0.5)
+    axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(values)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: "" if value in unnamed else number(value))
+    )
 
 
 def number(value: float) -> str:
-    """A value at a tick: 1, 1,000, 65,536, 1 million."""
+    """A value at a tick: 1, 1,000, 65,536, 1 M."""
     if value >= 1e6:
         return f"{value / 1e6:g} M"
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"

@@ -123,6 +123,8 @@ def nftables(rules: str, *, conntrack: bool = False) -> On:
             yield
         finally:
             rig.node.run(["nft", "delete", "table", "ip", "bench"])
+            if conntrack:  # so that the next one does not have to wait for it
+                _forget_connections(rig)
 
     return on
 
