@@ -55,7 +55,7 @@ class Books:
 
     def checks(self) -> list[Check]:
         """That the rate was offered, and that all of it went through the chain."""
-        found = [
+        offered = [
             checks.within(
                 f"{self.name}: {flow} offered",
                 round(rate, 4),
@@ -65,6 +65,11 @@ class Books:
             )
             for flow, rate in self.sent_mbps.items()
         ]
+        return [*offered, *self.packet_checks()]
+
+    def packet_checks(self) -> list[Check]:
+        """That all packets went through the chain, and that each is accounted for."""
+        found: list[Check] = []
         sent, left_over = self.ledger.sent, self.ledger.unexplained
         if self.entered is not None:
             name = f"{self.name}: packets that entered the chain"
@@ -139,10 +144,17 @@ class Scene:
             time.sleep(min(_POLL_S, left_s))
 
     def play(
-        self, name: str, *, loaded: bool, duration_s: float, observe: Callable[[float], T]
+        self,
+        name: str,
+        *,
+        loaded: bool,
+        duration_s: float,
+        observe: Callable[[float], T],
+        margin_s: float = MARGIN_S,
     ) -> T:
         """Play one state and observe its middle.
 
+        :param margin_s: at its begin and at its end, not observed.
         :param observe: takes as many seconds as it is given, calling :meth:`idle`.
         :raises RunError: a client failed or does not end.
         """
@@ -155,8 +167,8 @@ class Scene:
             self.traffic.send(flow, phase=name, rate_mbps=RATE_MBPS, duration_s=duration_s)
             for flow in (self.flows if loaded else ())
         ]
-        self.wait(MARGIN_S)
-        seen = observe(duration_s - 2 * MARGIN_S)
+        self.wait(margin_s)
+        seen = observe(duration_s - 2 * margin_s)
         self._ended_early = any(client.ended_ns for client in clients)
         self._wait_for(clients, begin_ns / 1e9 + duration_s + _END_S)
         self.phases[name] = (begin_ns, time.monotonic_ns(), loaded)

@@ -9,28 +9,24 @@ receivers as well, where the thesis looked at VM1 alone.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import Any
 
 from experiments._gigabit import POLICY, loaded, parameters
 from experiments._histogram import busy_share, compared, cpu_series, fullest, judge
-from experiments._scene import Books, Scene, open_scene, validity
-from experiments._way import NFC_NODE, flows_of
+from experiments._scene import Scene, validity
+from experiments._states import States, run_tool, said
 from testbed.chain import Policy
 from testbed.errors import UnsupportedError
 from testbed.experiment import cpudist
 from testbed.experiment.procstat import PROC_STAT_FILE, CpuTicks, plain_stat, read_stat
 from testbed.experiment.runner import Experiment, Options, Prepared, Session
 from testbed.experiment.sampler import Sampler
-from testbed.results import Phase
 
 __all__ = ["EXPERIMENT"]
 
 SAMPLE_S = 0.25
-_SETTLE_S = 0.5
 _AROUND_S = 4.0
-_POLL_S = 0.01
 
 
 def prepare(policy: Policy, options: Options) -> Prepared:
@@ -50,37 +46,15 @@ class _Run:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._duration_s: float = session.parameters["duration_s"]
-        self._mtu: int = session.parameters["mtu"]
-        self._zero_ns = time.monotonic_ns()
-        self._bins: dict[str, list[cpudist.Bin]] = {}
+        self._states: States[list[cpudist.Bin]] = States(session)
         self._cpu: dict[str, list[tuple[int, CpuTicks]]] = {}
-        self._phases: list[Phase] = []
-        self._texts: dict[str, Any] = {}
-        self._scene: dict[str, Any] = {}
-        self._books: Books | None = None
 
     def measure(self) -> None:
         """Play both states."""
         self._session.collects(self._fields, raw=self._raw)
-        flows, policy = flows_of("nfc", self._mtu), self._session.policy
-        with open_scene(self._session, "thesis", flows, mtu=self._mtu, policy=policy) as scene:
-            for name in ("idle", "processing"):
-                scene.wait(_SETTLE_S)
-                self._play(scene, name)
-            self._books = scene.books("processing")
-
-    def _play(self, scene: Scene, name: str) -> None:
-        try:
-            self._bins[name] = scene.play(
-                name,
-                loaded=name == "processing",
-                duration_s=self._duration_s,
-                observe=lambda for_s: self._observe(scene, name, for_s),
-            )
-        finally:
-            self._phases = scene.phases_since(self._zero_ns)
-            self._scene = scene.raw()
+        with self._states.scene("nfc", policy=self._session.policy) as scene:
+            for name, busy in (("idle", False), ("processing", True)):
+                self._states.play(scene, name, loaded=busy, observe=self._observe)
 
     def _observe(self, scene: Scene, name: str, for_s: float) -> list[cpudist.Bin]:
         """Run cpudist for so many whole seconds.
@@ -88,49 +62,32 @@ class _Run:
         :raises UnsupportedError: it cannot trace on this machine.
         """
         command = cpudist.command(int(for_s))
-        process = scene.network.node(NFC_NODE).popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        with Sampler(
-            lambda: (time.monotonic_ns(), read_stat()["cpu"]), period_s=SAMPLE_S
-        ) as sampler:
-            self._cpu[name] = sampler.samples
-            while process.poll() is None:
-                sampler.check()
-                scene.idle()
-                time.sleep(_POLL_S)
-        text = process.communicate()[0]
-        self._texts[f"cpudist-{name}.json"] = {"command": command, "lines": text.splitlines()}
-        if process.returncode:
-            raise UnsupportedError(_refusal(process.returncode, text))
+        sampler = Sampler(lambda: (time.monotonic_ns(), read_stat()["cpu"]), period_s=SAMPLE_S)
+        self._cpu[name] = sampler.samples
+        code, text = run_tool(scene, command, sampler)
+        self._states.texts[f"cpudist-{name}.json"] = said(command, text)
+        if code:
+            raise UnsupportedError(_refusal(code, text))
         return cpudist.parse(text)
 
     def _raw(self) -> dict[str, Any]:
-        return {**self._texts, **self._scene, PROC_STAT_FILE: plain_stat(self._cpu)}
+        return {**self._states.raw(), PROC_STAT_FILE: plain_stat(self._cpu)}
 
     def _fields(self) -> dict[str, Any]:
         """What there is so far, for the result."""
-        fields: dict[str, Any] = {
-            "clock_start_ns": self._zero_ns,
-            "phases": self._phases,
-            "series": cpu_series(self._cpu, self._zero_ns),
-            "compared": compared(self._bins),
-            "facts": {
-                "histograms": {
-                    name: [[b.low_us, b.high_us, b.count] for b in bins]
-                    for name, bins in self._bins.items()
-                },
-                "fullest_us": {name: fullest(bins).low_us for name, bins in self._bins.items()},
+        fields, seen = self._states.fields(), self._states.seen
+        fields |= {"series": cpu_series(self._cpu, self._states.zero_ns)}
+        fields |= {"compared": compared(seen)}
+        fields["facts"] |= {
+            "histograms": {
+                name: [[b.low_us, b.high_us, b.count] for b in bins] for name, bins in seen.items()
             },
+            "fullest_us": {name: fullest(bins).low_us for name, bins in seen.items()},
         }
-        if self._books is not None:
-            fields["checks"] = [*self._books.checks(), *judge(self._bins)]
-            fields["validity"] = validity([self._books], idle_busy=busy_share(self._cpu["idle"]))
-            fields["facts"]["ledger"] = self._books.ledger.plain()
+        if "processing" in self._states.books:
+            books = self._states.books["processing"]
+            fields["checks"] = [*books.checks(), *judge(seen)]
+            fields["validity"] = validity([books], idle_busy=busy_share(self._cpu["idle"]))
         return fields
 
 

@@ -5,7 +5,8 @@ The chain DAD (which only counts), DNAT stands on VM1. It is observed idle, then
 run through it, by ``vmstat`` as in the thesis. vmstat sees the whole machine, here sender, switch
 and receivers as well, so beside it stands what is really used: bytes charged for the chain's maps
 and programs, their run time, and the exact CPU time of softirqs and tasks. A third state, the same
-flows through plain routing, says what the packets cost without a chain.
+flows through plain routing, says what the packets cost without a chain; short rounds of plain
+routing and of the chain with either last step, in turn, say it with an interval.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import contextlib
 import subprocess
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from experiments._course import with_forward
 from experiments._gigabit import POLICY, loaded, parameters
-from experiments._scene import Books, Scene, open_scene, validity
+from experiments._perpacket import FORWARDS, Spent, order
+from experiments._perpacket import compared as per_packet
+from experiments._perpacket import plain as plain_spent
+from experiments._scene import Books, Scene, validity
+from experiments._states import States, run_tool, said
 from experiments._usage import Reading, Sample, Usage, compared, exactness, judge, series
-from experiments._way import NFC_NODE, flows_of
 from testbed.bpf.held import objects_in_use, run_time_counted
 from testbed.chain import Policy
 from testbed.datapath.tc import TcDatapath
@@ -30,14 +36,14 @@ from testbed.experiment.runner import Experiment, Options, Prepared, Session
 from testbed.experiment.sampler import Sampler
 from testbed.experiment.vmstat import MEMORY_COMMAND, cpu_command, parse_cpu, parse_memory
 from testbed.probe import probe
-from testbed.results import Phase
 
 __all__ = ["EXPERIMENT"]
 
 SAMPLE_S = 0.5
-_SETTLE_S = 0.5  # between building and observing
-_AROUND_S = 11.0
-_POLL_S = 0.01
+SEED = 73
+ROUNDS, ROUND_S, QUICK_ROUNDS, QUICK_ROUND_S = 7, 2.5, 2, 1.0
+ROUND_MARGIN_S = 0.2
+_AROUND_S, _AROUND_ROUND_S = 9.0, 0.7
 
 KERNEL_MEMORY = (
     "charged to the run's memory cgroup while the chain is built, beyond its maps and programs also"
@@ -51,95 +57,88 @@ def prepare(policy: Policy, options: Options) -> Prepared:
     """Check that the policy fits and say what will be run; raises UserError."""
     policy = loaded(policy, options)
     facts = parameters(options, ("idle", "processing", "routing"))
-    facts |= {"sample_s": SAMPLE_S, "tick_s": tick_s()}
+    rounds, round_s = (QUICK_ROUNDS, QUICK_ROUND_S) if options.quick else (ROUNDS, ROUND_S)
+    facts |= {"sample_s": SAMPLE_S, "tick_s": tick_s(), "seed": SEED}
+    facts |= {
+        "rounds": rounds,
+        "round_s": round_s,
+        "observed_round_s": round_s - 2 * ROUND_MARGIN_S,
+    }
     return Prepared(
         policy=policy,
-        lasts_s=3 * facts["duration_s"] + _AROUND_S,
+        lasts_s=3 * facts["duration_s"]
+        + _AROUND_S
+        + rounds * len(FORWARDS) * (round_s + _AROUND_ROUND_S),
         parameters=facts,
         measure=lambda session: _Run(session).measure(),
     )
 
 
 class _Run:
-    """One run: plays the states, and knows at any time what it has seen."""
+    """One run: plays the states and the rounds, and knows at any time what it has seen."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._duration_s: float = session.parameters["duration_s"]
-        self._mtu: int = session.parameters["mtu"]
-        self._zero_ns = time.monotonic_ns()
-        self._states: dict[str, Usage] = {}
-        self._books: list[Books] = []
-        self._phases: list[Phase] = []
+        self._states: States[Usage] = States(session)
+        self._spent: list[Spent] = []
+        self._round_books: list[Books] = []
         self._names: dict[int, str] = {}
-        self._texts: dict[str, Any] = {}
-        self._scenes: dict[str, Any] = {}
         self._cpu: CpuTimes | None = None
         self._kernel_bytes: int | None = None
         self._exactness = exactness(probe("map_memory").state)
 
     def measure(self) -> None:
-        """Play all states."""
+        """Play all states, then the rounds."""
         self._session.collects(self._fields, raw=self._raw)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(run_time_counted())
             if probe("tp_btf").state == "yes":
                 self._cpu = stack.enter_context(cpu_time_traced())
-            self._chained()
-            self._routed()
+            with run_time_counted():
+                self._chained()
+                with self._states.scene("routing", policy=None) as scene:
+                    self._states.play(scene, "routing", loaded=True, observe=self._observe)
+            if self._cpu is not None:
+                self._rounds(self._cpu)
 
     def _chained(self) -> None:
-        policy, flows = self._session.policy, flows_of("nfc", self._mtu)
-        with open_scene(
-            self._session, "thesis", flows, mtu=self._mtu, policy=policy, weigh=True
-        ) as scene:
+        policy = self._session.policy
+        with self._states.scene("nfc", policy=policy, weigh=True) as scene:
             self._kernel_bytes = scene.kernel_bytes
             assert scene.chain is not None
             self._names = _names(scene.chain.datapath)
-            self._play(scene, "idle", loaded=False)
-            self._play(scene, "processing", loaded=True)
+            for name, busy in (("idle", False), ("processing", True)):
+                self._states.play(scene, name, loaded=busy, observe=self._observe)
 
-    def _routed(self) -> None:
-        flows = flows_of("routing", self._mtu)
-        with open_scene(
-            self._session, "thesis-routing", flows, mtu=self._mtu, policy=None
-        ) as scene:
-            self._play(scene, "routing", loaded=True)
-
-    def _play(self, scene: Scene, name: str, *, loaded: bool) -> None:
-        scene.wait(_SETTLE_S)
-        try:
-            self._states[name] = scene.play(
-                name,
-                loaded=loaded,
-                duration_s=self._duration_s,
-                observe=lambda for_s: self._observe(scene, name, for_s),
-            )
-        finally:
-            self._phases += [p for p in scene.phases_since(self._zero_ns) if p.name == name]
-            self._scenes |= scene.raw()
-        if loaded:
-            self._books.append(scene.books(name))
+    def _rounds(self, cpu: CpuTimes) -> None:
+        """Every way once a round, each built anew: CPU time and packets, nothing else read."""
+        for number, position, way in order(self._session.parameters["rounds"], seed=SEED):
+            forward = FORWARDS[way]
+            policy = with_forward(self._session.policy, forward) if forward else None
+            name = f"{way} {number}"
+            with (
+                self._states.scene("nfc" if forward else "routing", policy=policy) as scene,
+                self._states.kept(scene, name, loaded=True),
+            ):
+                spent = scene.play(
+                    name,
+                    loaded=True,
+                    duration_s=self._session.parameters["round_s"],
+                    margin_s=ROUND_MARGIN_S,
+                    observe=partial(spend, scene, cpu),
+                )
+            self._round_books.append(self._states.books[name])
+            self._spent.append(Spent(way=way, round=number, position=position, **spent))
 
     def _observe(self, scene: Scene, name: str, for_s: float) -> Usage:
         """Observe for so many whole seconds."""
         command = cpu_command(int(for_s))
         sampler = Sampler(self._sample, period_s=SAMPLE_S)
         first = self._reading(scene)
-        vmstat = scene.network.node(NFC_NODE).popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-        )
-        with sampler:
-            while vmstat.poll() is None:
-                sampler.check()
-                scene.idle()
-                time.sleep(_POLL_S)
-        sampler.check()
+        code, text = run_tool(scene, command, sampler)
         last = self._reading(scene)
-        text = vmstat.communicate()[0]
-        self._texts[f"vmstat-{name}.json"] = {"command": command, "lines": text.splitlines()}
-        if vmstat.returncode:
-            raise RunError(f"vmstat ended with {vmstat.returncode}")
+        self._states.texts[f"vmstat-{name}.json"] = said(command, text)
+        if code:
+            raise RunError(f"vmstat ended with {code}")
         classifier = scene.chain.datapath.classifier.program("classify") if scene.chain else None
         return Usage(
             name=name,
@@ -163,48 +162,70 @@ class _Run:
     def _sample(self) -> Sample:
         t_ns, stat = time.monotonic_ns(), read_stat()
         text = subprocess.run(MEMORY_COMMAND, capture_output=True, text=True, check=True).stdout
-        kept = self._texts.setdefault("vmstat-memory.json", {"command": [*MEMORY_COMMAND]})
-        kept.setdefault("samples", []).append({"t_ns": t_ns, "lines": text.splitlines()})
+        kept = self._states.texts.setdefault(
+            "vmstat-memory.json", {"command": [*MEMORY_COMMAND], "samples": []}
+        )
+        kept["samples"].append({"t_ns": t_ns, "lines": text.splitlines()})
         return Sample(t_ns, parse_memory(text), stat)
 
     # What there is so far, for the result ------------------------------------------------------
 
     def _raw(self) -> Mapping[str, Any]:
+        seen = self._states.seen.items()
         stat = {
             name: [(sample.t_ns, sample.stat["cpu"]) for sample in use.samples]
-            for name, use in self._states.items()
+            for name, use in seen
         }
         usage = {
             f"usage-{name}.json": {
                 when: reading.plain(self._names)
                 for when, reading in (("first", use.first), ("last", use.last))
             }
-            for name, use in self._states.items()
+            for name, use in seen
         }
-        return {**self._texts, **self._scenes, **usage, PROC_STAT_FILE: plain_stat(stat)}
+        rounds = {"rounds.json": {"rounds": plain_spent(self._spent)}} if self._spent else {}
+        return {**self._states.raw(), **usage, **rounds, PROC_STAT_FILE: plain_stat(stat)}
 
     def _fields(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {
-            "clock_start_ns": self._zero_ns,
-            "phases": self._phases,
-            "series": series(self._states, self._zero_ns),
-            "compared": compared(self._states, kernel_bytes=self._kernel_bytes),
-            "facts": {
-                "states": {name: use.plain(self._names) for name, use in self._states.items()},
-                "packets": {books.name: books.plain() for books in self._books},
-                "kernel_memory": {"byte": self._kernel_bytes, "what": KERNEL_MEMORY},
-                "held_bytes": self._exactness,
-                "run_time": "a tail call counts as the program that made it: the classifier's run"
-                " time is that of the whole chain, about 20 ns of it the counting itself",
-            },
+        fields, seen = self._states.fields(), self._states.seen
+        fields |= {
+            "series": series(seen, self._states.zero_ns),
+            "compared": [
+                *compared(seen, kernel_bytes=self._kernel_bytes),
+                *per_packet(self._spent),
+            ],
         }
-        if self._books:
-            fields["facts"]["ledger"] = self._books[0].ledger.plain()
-        if len(self._books) == 2:
-            found = [check for books in self._books for check in books.checks()]
-            fields["checks"] = [*found, *judge(self._states)]
-            fields["validity"] = validity(self._books, idle_busy=self._states["idle"].share("busy"))
+        fields["facts"] |= {
+            "states": {name: use.plain(self._names) for name, use in seen.items()},
+            "kernel_memory": {"byte": self._kernel_bytes, "what": KERNEL_MEMORY},
+            "held_bytes": self._exactness,
+            "run_time": "a tail call counts as the program that made it: the classifier's run"
+            " time is that of the whole chain, about 20 ns of it the counting itself",
+            "rounds": plain_spent(self._spent),
+        }
+        if {"processing", "routing"} <= set(self._states.books):
+            states = [self._states.books[name] for name in ("processing", "routing")]
+            fields["checks"] = [
+                *(check for books in states for check in books.checks()),
+                *(check for books in self._round_books for check in books.packet_checks()),
+                *judge(seen),
+            ]
+            fields["validity"] = validity(
+                [*states, *self._round_books], idle_busy=seen["idle"].share("busy")
+            )
         return fields
+
+
+def spend(scene: Scene, cpu: CpuTimes, for_s: float) -> dict[str, Any]:
+    """Let traffic run for so long: the CPU time and the packets of it."""
+    begin_ns, before, arrived = time.monotonic_ns(), cpu.read(), scene.arrived()
+    scene.wait(for_s)
+    seconds, after = (time.monotonic_ns() - begin_ns) / 1e9, cpu.read()
+    return {
+        "seconds": seconds,
+        "packets": scene.arrived() - arrived,
+        "cpu": after.since(before),
+    }
 
 
 def _names(datapath: TcDatapath) -> dict[int, str]:

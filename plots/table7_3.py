@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Table 7.3: memory and CPU, idle and processing, beside the published values.
 
-Above, the memory of the machine over time, and who used the CPUs; below, the table.
+Above, the memory of the machine over time, and who used the CPUs; then what a packet costs by
+either way of the chain and by plain routing; below, the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -21,16 +22,27 @@ __all__ = ["draw"]
 _STATES = ("idle", "processing")
 _COLOURS = dict(zip(_STATES, FLOW_COLOURS, strict=True))
 _HATCH = {"idle": None, "processing": "////"}
+_PER_PACKET = "CPU time per packet, "
+_WAYS = {  # of a row's name: the way, and where its ratio to plain routing stands
+    "plain routing": ("routing", None),
+    "chain, in-stack": ("in-stack", "in-stack / routing"),
+    "chain, forwarding": ("forwarding", "forwarding / routing"),
+}
 
 
 def draw(result: Result) -> Figure:
     """Draw the table of a result that has series."""
     rows = _matrix(result)
-    figure = new_figure(7.2, 3.4 + 0.17 * len(rows))
-    grid = figure.add_gridspec(2, 2, height_ratios=(2.6, 0.35 + 0.17 * len(rows)))
+    ways = [row for row in result.compared if row.name.startswith(_PER_PACKET)]
+    strip = 1.15 if ways else 0.0
+    figure = new_figure(7.2, 3.4 + strip + 0.17 * len(rows))
+    heights = (2.6, *([strip] if ways else []), 0.35 + 0.17 * len(rows))
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     _memory(figure.add_subplot(grid[0, 0]), result)
     _cpu(figure.add_subplot(grid[0, 1]), result.facts.get("states", {}))
-    _table(figure.add_subplot(grid[1, :]), rows)
+    _table(figure.add_subplot(grid[-1, :]), rows)
+    if ways:
+        _per_packet(figure.add_subplot(grid[1, :]), ways, result)
     finish(figure, result)
     return figure
 
@@ -122,10 +134,54 @@ def _cpu_values(state: Mapping[str, Any]) -> tuple[float | None, ...]:
     )
 
 
+def _per_packet(axes: Axes, rows: Sequence[Compared], result: Result) -> None:
+    """What a packet costs: the median of each way, its interval, every round, and the ratio."""
+    found = {row.name.removeprefix(_PER_PACKET): row for row in rows}
+    rounds = result.facts.get("rounds", [])
+    for place, (name, (way, ratio)) in enumerate(_WAYS.items()):
+        row = found[name]
+        value, low, high = row.value or 0.0, row.low or 0.0, row.high or 0.0
+        chained = ratio is not None
+        axes.barh(
+            place,
+            value,
+            height=0.62,
+            color=FLOW_COLOURS[1] if chained else "white",
+            edgecolor=FLOW_COLOURS[1] if chained else FLOW_COLOURS[0],
+            hatch=_HATCH["processing"] if chained else None,
+            xerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
+            error_kw={"linewidth": 0.9, "capsize": 2.5},
+        )
+        dots = [one["softirq_ns_per_packet"] for one in rounds if one["way"] == way]
+        axes.plot(dots, [place] * len(dots), "o", color=DARK, markersize=2, linestyle="none")
+        text = _ratio_text(found[ratio]) if ratio is not None else ""
+        axes.annotate(
+            f"{value:,.0f} ns{text}",
+            (max([high, *(dot for dot in dots if dot is not None)]), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
+    axes.set_yticks(range(len(_WAYS)), list(_WAYS))
+    axes.invert_yaxis()
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.6)
+    axes.set_xlabel("time of receiving softirqs per packet (ns)")
+    axes.set_title(f"What a packet costs: {len(rounds) // len(_WAYS)} rounds in turn", loc="left")
+    tidy(axes)
+
+
+def _ratio_text(row: Compared) -> str:
+    sign = "≤" if row.at_most else "≥"
+    return f": {row.value:.3f} of routing [{row.low:.3f}, {row.high:.3f}], aim {sign} {row.aim:g}"
+
+
 def _matrix(result: Result) -> list[list[str]]:
     """Rows of the table: quantity, idle, processing, and what was published."""
     rows: dict[str, dict[str, Compared]] = {}
     for row in result.compared:
+        if row.name.startswith(_PER_PACKET):
+            continue  # has a drawing of its own
         state, colon, what = row.name.partition(": ")
         if colon and state in _STATES:
             rows.setdefault(f"{what}, {row.unit}", {})[state] = row
@@ -158,7 +214,7 @@ def _table(axes: Axes, rows: list[list[str]]) -> None:
     heads = ["", "idle", "processing", "published, idle", "published, processing"]
     table = axes.table(
         cellText=[heads, *rows],
-        colWidths=[0.42, 0.11, 0.12, 0.15, 0.20],
+        colWidths=[0.40, 0.10, 0.12, 0.17, 0.21],
         cellLoc="right",
         bbox=Bbox.from_bounds(0, 0, 1, 1),
         edges="horizontal",

@@ -137,6 +137,7 @@ class Compared(_Part):
 
     :ivar low: lower end of the bootstrap 95 % interval of ``value``; None where there is none.
     :ivar aim: what the value should be at least; None where nothing is aimed at.
+    :ivar at_most: whether the aim is what the value should be at most instead.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Compared(_Part):
     high: float | None = None
     published: float | None = None
     aim: float | None = None
+    at_most: bool = False
 
 
 class Point(_Part):

@@ -61,7 +61,7 @@ def _comparison(result: Result) -> Table:
     for title in ("measured", "95 % interval", "published", "unit"):
         table.add_column(title, justify="left" if title == "unit" else "right")
     for row in result.compared:
-        aim = f"aim ≥ {row.aim:g}" if row.aim is not None else ""
+        aim = f"aim {'≤' if row.at_most else '≥'} {row.aim:g}" if row.aim is not None else ""
         table.add_row(
             row.name,
             _figures(row.value),
