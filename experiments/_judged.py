@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from experiments._carried import Ledger
 from experiments._course import RATES_MBPS, Guard, expected_mbps
 from experiments._measured import Course, mean_mbps
 from testbed.experiment import checks
 from testbed.experiment.iperf import Sent, UdpFlow
+from testbed.experiment.losses import SOCKET_PLACES
 from testbed.results import Check, Mean, Phase, Validity
 
-__all__ = ["Accounts", "accounts", "judge", "validity"]
+__all__ = ["Accounts", "accounts", "judge", "ledger", "validity"]
 
 TOLERANCE = 0.02  # 50 ± 1, 150 ± 3
 DENIED_MBPS = 0.1
@@ -56,6 +60,25 @@ def accounts(
         arrived={f.name: last.readings[f.receiver].of(f).packets for f in course.flows},
         denied=last.dad_dropped["over_threshold"],
         socket_errors=dict(socket_errors),
+    )
+
+
+def ledger(books: Accounts, before: Mapping[str, Any], after: Mapping[str, Any]) -> Ledger:
+    """Where every packet went.
+
+    :param before: all counters, see :func:`testbed.experiment.counters.counters_now`.
+    """
+    lost = {place: n - before["lost"].get(place, 0) for place, n in after["lost"].items()}
+    refused = sum(n for p, n in lost.items() if p.endswith(tuple(SOCKET_PLACES.values())))
+    dropped: Counter[str] = Counter()
+    for nf in after["chain"]["nfs"]:
+        for reason, count in {**nf["dropped"], "missed": nf["missed"]}.items():
+            dropped[f"{nf['name']}: {reason}"] += count
+    return Ledger(
+        sent=sum(books.sent.values()),
+        received=sum(books.arrived.values()) - refused,
+        dropped=dropped,
+        lost=lost,
     )
 
 

@@ -27,7 +27,7 @@ from experiments._course import (
     with_forward,
     with_windows_scaled,
 )
-from experiments._judged import accounts, judge, validity
+from experiments._judged import accounts, judge, ledger, validity
 from experiments._measured import Course, Reading, Sample, offered_series
 from experiments._player import LEAD_S, SPARE_S, Place, Player, Watch
 from testbed.chain import Policy
@@ -250,6 +250,7 @@ class _Run:
                     "denied_by_dad": books.denied,
                     "unaccounted": books.lost,
                 },
+                "ledger": ledger(books, **self._counters).plain(),
                 "socket_buffer_errors": books.socket_errors,
                 "socket_buffer_bytes": self._session.buffer_bytes,
                 "samples_per_s": round(course.samples_per_s, 3),

@@ -1,8 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""The file ``result.json`` of an experiment: what stands in it, reading and writing.
+"""A result of an experiment: a folder, and what its files hold.
 
-Version 2. Times are seconds since ``clock_start_ns`` (CLOCK_MONOTONIC); numbers are plain.
-Version 1 had no ``curves`` and is read as well.
+========================= ========================================================================
+file                      what it holds
+========================= ========================================================================
+``result.json``           the result, below; figures are drawn from it alone
+``environment.json``      the machine and the software that it was made on, below
+``policy.yaml``           the policy that ran; none where an experiment makes its own
+``policy-given.yaml``     the same before the options: what ``nfcbed rerun`` begins with
+``raw/``                  what tools and counters said, below
+``<experiment>.png .svg`` the figure, once it was drawn
+========================= ========================================================================
+
+``result.json``, version 2. Times are seconds since ``clock_start_ns`` (CLOCK_MONOTONIC); numbers
+are plain. A field is never renamed or given another meaning within a version. Version 1 had no
+``curves`` and no ``options`` and is read as well.
 
 =============== ==================================================================================
 field           meaning
@@ -32,7 +44,51 @@ curves          values over something else than time: one curve a way through th
 facts           counters and whatever else an experiment wants to keep, by name
 =============== ==================================================================================
 
-Beside it lie ``environment.json`` (the machine), ``policy.yaml`` and ``raw/`` (what tools wrote).
+``facts.ledger`` says where the packets of a run went: ``sent`` = ``received`` + ``dropped`` (by NF
+and reason) + ``lost`` (by place) + ``unexplained``. ``facts.ledgers`` has one a part of the run.
+
+``environment.json``, version 1; what could not be read is null or left out:
+
+=============== ==================================================================================
+key             meaning
+=============== ==================================================================================
+format          ``nfcbed-environment``
+version         of this file's format
+command         what was called, without paths
+nfcbed          version, git commit, and whether files differed from it (``dirty``)
+kernel          release, machine, build, words of its command line and options that bear on speed
+cpu             model, CPUs, governor, SMT, load before the run, mitigations
+memory_kb       of the machine
+clocksource     of the kernel
+system          distribution
+sysctls         of the host, those that bear on figures
+objects         SHA-256 of each compiled BPF object
+tools           versions of the programs that were there, and of libbpf
+python          versions of Python, its C library and packages
+hook            where the chain was attached
+network         nodes of the run: interfaces with MTU, queues and offloads, routes, sysctls
+networks        the same, by way, where an experiment builds several
+routing_network the same of the plain routing beside the chain
+=============== ==================================================================================
+
+``raw/``; what an experiment does not use it does not have:
+
+========================== =======================================================================
+file                       what wrote it
+========================== =======================================================================
+``*-client.json``          iperf3, one a flow and phase; without the host's name
+``*-server.json``          iperf3 at a flow's receiver, a list with one report a client
+``counters*.json``         all counters ``before`` and ``after``: meters at the receivers, losses
+                           by place, and of the chain rules, NFs and last step
+``samples.json``           Figure 7.2: every reading of meters, rules and DAD's state of a flow
+``vmstat-*.json``          vmstat's lines, and the command
+``cpudist-*.json``         cpudist's lines, and the command
+``proc-stat.json``         ``/proc/stat`` over time by state, in ticks
+``usage-*.json``           Table 7.3: ``/proc/stat``, traced CPU time, and the kernel's account of
+                           each BPF map and program (bpf_stats), first and last
+========================== =======================================================================
+
+``nfcbed results format --schema`` prints ``result.json`` as a JSON schema.
 """
 
 from __future__ import annotations
@@ -247,13 +303,15 @@ def read_result(folder: Path) -> Result:
     :raises UserError: there is none, or it is not one of ours; the message says which field.
     """
     path = folder / RESULT_FILE
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no file")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no result ({RESULT_FILE} is not there)") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not JSON: {error}") from None
     return parse_result(data, path)
 

@@ -103,9 +103,30 @@ COMMANDS: tuple[Command, ...] = (
         (("nfcbed plot results/first", "Figure 7.2 as PNG and SVG"),),
     ),
     Command(
+        "results",
+        Section.EXPERIMENTS,
+        "List, show and compare stored results",
+        (
+            ("nfcbed results list", "which results there are"),
+            ("nfcbed results compare A B", "two of them side by side"),
+        ),
+    ),
+    Command(
+        "rerun",
+        Section.EXPERIMENTS,
+        "Repeat a run from its result's folder, and compare",
+        (("sudo nfcbed rerun results/first", "the same again, on this machine"),),
+    ),
+    Command(
+        "report",
+        Section.EXPERIMENTS,
+        "Write one page of all stored results, published beside ours",
+        (("nfcbed report", "published beside ours, one page"),),
+    ),
+    Command(
         "reproduce",
         Section.EXPERIMENTS,
-        "Run every experiment and draw its figure",
+        "Run what the thesis published, draw its figures, and report",
         (("sudo nfcbed reproduce", "what `make reproduce` does"),),
     ),
     Command(

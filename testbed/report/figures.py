@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def drawing_of(result: Result, folder: Path) -> Any:
     if not (result.series or result.compared or result.curves):
         why = f" (the run failed: {result.reason})" if result.reason else ""
         raise UserError(f"{folder}: the result holds nothing to draw{why}")
+    # It complains of a home that cannot be written to, which it can do without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     return import_module(f"plots.{name}")
 
 

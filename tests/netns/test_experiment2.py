@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from testbed.results import Result, read_result
+from tests.documented import undocumented
 
 NFCBED = Path(sys.executable).with_name("nfcbed")
 
@@ -77,6 +78,7 @@ def test_table_says_what_the_chain_holds_and_uses(tmp_path: Path) -> None:
     servers = {f"flow1-{way}-server.json" for way in ("processing", "routing")}
     more = {"vmstat-processing.json", "vmstat-memory.json", "flow1-routing-client.json"}
     assert servers | more <= set(raw)
+    assert undocumented(raw) == []
     _check_counters(raw, result)
 
 
@@ -111,6 +113,7 @@ def test_figure_has_a_histogram_of_both_states(tmp_path: Path) -> None:
     assert any("usecs" in line for line in raw["lines"])
     files = {path.name for path in (tmp_path / "out/raw").iterdir()}
     assert {"proc-stat.json", "counters-idle.json", "counters-processing.json"} <= files
+    assert undocumented(files) == []
 
 
 def test_machine_that_cpudist_cannot_trace_is_unsupported(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from testbed.results import Result, read_result
 from testbed.runs import list_runs
+from tests.documented import undocumented
 
 NFCBED = Path(sys.executable).with_name("nfcbed")
 POLICY = Path(__file__).resolve().parents[2] / "experiments/policies/thesis.yaml"
@@ -105,6 +106,10 @@ def _check_counters(raw: dict[str, Any], result: Result) -> None:
     nfs = raw["counters.json"]["after"]["chain"]["nfs"]
     denied = sum(nf["dropped"].get("over_threshold", 0) for nf in nfs)
     assert denied == result.facts["packets"]["denied_by_dad"] > 0
+    ledger = result.facts["ledger"]
+    assert ledger["unexplained"] == 0
+    assert ledger["dropped"] == {"dad: over_threshold": denied}
+    assert ledger["sent"] == ledger["received"] + denied + sum(ledger["lost"].values())
 
 
 def _check_files(out: Path, result: Result, forward: str) -> None:
@@ -115,6 +120,7 @@ def _check_files(out: Path, result: Result, forward: str) -> None:
         *(f"flow{f}-server.json" for f in (1, 2)),
         *("counters.json", "samples.json"),
     }
+    assert undocumented(raw) == []
     _check_counters(raw, result)
     environment: dict[str, Any] = json.loads((out / "environment.json").read_text())
     assert environment["kernel"]["release"] == platform.release()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from testbed.results import read_result
+from tests.documented import undocumented
 
 NFCBED = Path(sys.executable).with_name("nfcbed")
 
@@ -71,6 +72,7 @@ def _check_files(out: Path, forward: str) -> None:
         for run in runs
         for end in ("client", "server")
     } | {f"counters-{run}.json" for run in runs}
+    assert undocumented(raw) == []
     counted = raw["counters-nfc1.json"]
     entered = [
         sum(rule["packets"] for rule in counted[when]["chain"]["rules"])
