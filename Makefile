@@ -14,10 +14,13 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # so that no daemon (Open vSwitch's, for one) is installed and started.
 APT_PACKAGES := \
     ca-certificates clang conntrack ethtool gcc iperf3 iproute2 iptables iputils-ping kmod libbpf-dev \
-    libbpf-tools libbpf1 libc6-dev linux-libc-dev llvm mininet nftables procps python3 python3-venv \
-    tcpdump util-linux
+    libbpf-tools libbpf1 libc6-dev libmnl-dev libnetfilter-queue-dev linux-libc-dev llvm mininet \
+    nftables procps python3 python3-venv tcpdump util-linux
 # Handy when one looks at what is loaded; nothing depends on it.
 APT_OPTIONAL := bpftool
+# What only `make test` installs, where the distribution has it as a package (Ubuntu's is a snap).
+APT_TEST_PACKAGES := chromium
+APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
 # The Python that makes the virtual environment: the distribution's, if it is new enough.
 PYTHON ?=
@@ -37,26 +40,38 @@ TESTBED_SOURCES := $(wildcard testbed/bpf/*.bpf.c)
 OBJECTS := $(foreach s,$(NF_SOURCES),build/nfs/$(notdir $(s:.c=.o))) \
     $(foreach s,$(TESTBED_SOURCES),build/testbed/$(notdir $(s:.c=.o)))
 
+# In user space: the NFs as shared objects, and the program that runs them.
+CC := gcc
+USER_CFLAGS := -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -Infs/include $(SANITISE)
+USER_NFS := $(foreach s,$(wildcard nfs/*/*.user.c testbed/user/*.user.c),\
+    build/nfs/$(notdir $(s:.c=.so)))
+USER_SOURCES := $(filter-out %.user.c,$(wildcard testbed/user/*.c))
+USER_PROGRAMS := build/user/nfqueue build/user/libnfqueue.so
+# For `make build SANITISE=-fsanitize=address,undefined`.
+SANITISE ?=
+
 # Folders that hold Python, as mypy refuses one that holds none.
 TYPED := $(foreach folder,testbed topologies experiments plots tests,\
     $(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 
 RESULTS ?= results
 PYTEST_ARGS ?=
+REPRODUCE_ARGS ?=
 FORCE ?=
 
-.PHONY: help as-root deps apt venv install-command uninstall build lint unit test reproduce clean
+.PHONY: help as-root deps apt apt-test venv install-command uninstall build lint unit test reproduce clean
 
 help: ## list the targets
 	@echo 'Targets (make TARGET):'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
 	    while read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
 
-reproduce: as-root deps ## set up, build, run the thesis's experiment: Figure 7.2 in results/
+reproduce: as-root deps ## set up, build, run the thesis's experiments: results/report.html
 	@$(MAKE) build
-	$(NFCBED) reproduce --out $(RESULTS)
+	$(NFCBED) reproduce --out $(RESULTS) $(REPRODUCE_ARGS)
 
 test: as-root deps ## set up, build, check the style and run every test
+	@$(MAKE) apt-test
 	@$(MAKE) build
 	@$(MAKE) lint
 	$(VENV)/bin/pytest tests $(PYTEST_ARGS)
@@ -96,14 +111,28 @@ apt:
 	[ -n "$$missing" ] || exit 0; \
 	$(call need_root,to install:$$missing); \
 	echo "nfcbed: installing with apt-get:$$missing"; \
-	export DEBIAN_FRONTEND=noninteractive; \
-	install() { apt-get install -qq -y --no-install-recommends "$$@"; }; \
 	log=$$(mktemp); trap "rm -f $$log" EXIT; \
-	{ apt-get update -qq && install $$missing; } > $$log 2>&1 || \
+	{ apt-get update -qq && $(APT_INSTALL) $$missing; } > $$log 2>&1 || \
 	    { tail -n 20 $$log >&2; echo 'nfcbed: apt-get failed' >&2; exit 1; }; \
 	for package in $(APT_OPTIONAL); do \
-	    install $$package > $$log 2>&1 || \
+	    $(APT_INSTALL) $$package > $$log 2>&1 || \
 	        echo "nfcbed: no package $$package here; it is optional"; \
+	done
+
+# Without them tests are skipped, so that nothing here stops `make test`.
+apt-test:
+	@command -v apt-get >/dev/null || exit 0; \
+	for package in $(APT_TEST_PACKAGES); do \
+	    case "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null || true)" in \
+	        installed*) continue ;; \
+	    esac; \
+	    case "$$(apt-cache policy $$package | sed -n 's/^ *Candidate: //p')" in \
+	        '' | '(none)' | *snap*) why='is no package here' ;; \
+	        *) echo "nfcbed: installing with apt-get, for tests: $$package"; \
+	            $(APT_INSTALL) $$package >/dev/null 2>&1 && continue; \
+	            why='cannot be installed' ;; \
+	    esac; \
+	    echo "nfcbed: $$package $$why: the tests that need it are skipped"; \
 	done
 
 # Complete means: nothing it was made from is newer, it works, and it was made in this folder.
@@ -156,7 +185,7 @@ uninstall: ## remove the link that install-command made
 	    echo 'nfcbed: $(COMMAND) is not a link to this folder; nothing removed'; \
 	fi
 
-build: $(OBJECTS) ## compile the network functions and the testbed's BPF programs
+build: $(OBJECTS) $(USER_NFS) $(USER_PROGRAMS) ## compile the network functions and the testbed's programs
 
 # $(1): source, $(2): object
 define bpf_object
@@ -168,7 +197,23 @@ $(2): $(1) Makefile
 endef
 $(foreach s,$(NF_SOURCES),$(eval $(call bpf_object,$(s),build/nfs/$(notdir $(s:.c=.o)))))
 $(foreach s,$(TESTBED_SOURCES),$(eval $(call bpf_object,$(s),build/testbed/$(notdir $(s:.c=.o)))))
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(USER_NFS:.so=.d)
+
+# $(1): source, $(2): shared object
+define user_object
+$(2): $(1) Makefile
+	@mkdir -p $$(@D)
+	@echo '  USER $(2)'
+	@$(CC) $(USER_CFLAGS) -MMD -MP -MF $(2:.so=.d) -MT $(2) -shared $(1) -o $(2)
+endef
+$(foreach s,$(wildcard nfs/*/*.user.c testbed/user/*.user.c),\
+    $(eval $(call user_object,$(s),build/nfs/$(notdir $(s:.c=.so)))))
+
+build/user/libnfqueue.so: SHARED := -shared
+$(USER_PROGRAMS): $(USER_SOURCES) $(wildcard testbed/user/*.h nfs/include/*.h) testbed/bpf/tag.h Makefile
+	@mkdir -p $(@D)
+	@echo '  USER $@'
+	@$(CC) $(USER_CFLAGS) $(SHARED) $(USER_SOURCES) -o $@ -lnetfilter_queue -lmnl -lbpf -lpthread -ldl
 
 clean: ## remove what was built and the Python environment; results/ stays
 	rm -rf build $(VENV) nfcbed.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,7 +26,7 @@
 	static __always_inline state_type *flow_state(const struct packet *pkt, bool *fresh)       \
 	{                                                                                          \
 		__u32 number = pkt->flow, mine = pkt->key.generation | STATE_TAKEN, was, i;        \
-		state_type *state = bpf_map_lookup_elem(&states, &number);                         \
+		state_type *state = table_row(states, number);                                     \
                                                                                                    \
 		*fresh = false;                                                                    \
 		if (!state || !number)                                                             \

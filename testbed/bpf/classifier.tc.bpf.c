@@ -39,11 +39,15 @@ static __always_inline bool read_packet(struct packet *pkt)
 	return parse(&pkt->key, ip_header(pkt), linear_end(pkt), packet_length(pkt));
 }
 
+#include "resume.h"
+
 SEC("tc")
 int classify(struct __sk_buff *skb)
 {
 	struct packet pkt = { .hook = skb };
 
+	if (has_user_steps && skb->mark & TAG_OURS)
+		return resume(skb);
 	if (is_ours(skb) && read_packet(&pkt))
 		return take(&pkt);
 	count_rule(n_rules + LEFT_ALONE, 1, skb->len);
