@@ -23,11 +23,16 @@ _log: list[str] = []
 
 
 class BpfError(RunError):
-    """The kernel or libbpf refused; ``errno`` is the kernel's answer, ``log`` what libbpf said."""
+    """The kernel or libbpf refused.
 
-    def __init__(self, what: str, error: int, log: str = "") -> None:
+    ``errno`` is the kernel's answer, ``log`` what libbpf said, as the message shows it,
+    ``whole_log`` all of it.
+    """
+
+    def __init__(self, what: str, error: int, log: str = "", *, whole_log: str = "") -> None:
         self.errno = error
         self.log = log
+        self.whole_log = whole_log or log
         name = errno.errorcode.get(error, str(error))
         tail = f"\n{log}" if log else ""
         super().__init__(f"{what}: {os.strerror(error)} ({name}){tail}")

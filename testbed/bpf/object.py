@@ -81,6 +81,16 @@ class Program:
         """The kernel's id."""
         return int.from_bytes(object_info(self.fd)[4:8], "little")
 
+    @property
+    def instructions(self) -> int:
+        """How many instructions the kernel runs it as, before they become the machine's."""
+        return int.from_bytes(object_info(self.fd)[20:24], "little") // 8
+
+    @property
+    def instructions_followed(self) -> int:
+        """How many the verifier went through (of 1,000,000); 0 before Linux 5.16."""
+        return int.from_bytes(object_info(self.fd)[216:220], "little")
+
     def pin(self, path: Path) -> None:
         """Give the program a name in a bpffs; it lives until that is removed."""
         check(libbpf().bpf_obj_pin(self.fd, os.fsencode(path)), f"pin {self.name} at {path}")
@@ -221,8 +231,9 @@ class BpfObject:
         """Create the maps and load the programs. Raises BpfError with the verifier's last lines."""
         result = libbpf().bpf_object__load(self._handle)
         if result < 0:
-            log = take_log().splitlines()
-            raise BpfError(f"load {self.path.name}", -result, "\n".join(log[-30:]))
+            log = take_log()
+            last = "\n".join(log.splitlines()[-30:])
+            raise BpfError(f"load {self.path.name}", -result, last, whole_log=log)
 
     def map(self, name: str) -> Map:
         """A map of the loaded object; its descriptor belongs to the object."""

@@ -88,6 +88,12 @@ COMMANDS: tuple[Command, ...] = (
         (("nfcbed chain compile my.yaml --to iptables", "the same for iptables-restore"),),
     ),
     Command(
+        "nf",
+        Section.BY_HAND,
+        "List, show, build and begin network functions",
+        (("sudo nfcbed nf build dad", "does the kernel take it?"),),
+    ),
+    Command(
         "run",
         Section.EXPERIMENTS,
         "Run an experiment and keep its result in a folder",
