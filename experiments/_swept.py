@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments._swept_curves import Rounds, compared_of, curves_of
 from experiments._swept_plan import Plan
-from testbed.bench.rig import default_cpu, open_rig
+from testbed.bench.rig import FRAME_BYTES, default_cpu, open_rig
 from testbed.bench.rounds import Measurement, measure
 from testbed.chain import Policy
 from testbed.errors import UserError
@@ -45,6 +45,7 @@ def sweep(plan: Callable[[bool], Plan]) -> Callable[[Policy, Options], Prepared]
                 "values": list(made.xs),
                 "rounds": made.rounds,
                 "packets": made.packets,
+                "frame_bytes": None if made.sizes else FRAME_BYTES,
                 "seed": SEED,
                 "mtu": made.mtu,
             },

@@ -13,10 +13,21 @@ from testbed.bench.rounds import Measurement
 from testbed.bench.stats import Interval, middle, ratio, slope
 from testbed.results import Compared, Curve, Point
 
-__all__ = ["LOADING", "NS", "WITHOUT", "Rounds", "compared_of", "curves_of", "over", "rate"]
+__all__ = [
+    "LOADING",
+    "NS",
+    "THROUGHPUT",
+    "WITHOUT",
+    "Rounds",
+    "compared_of",
+    "curves_of",
+    "over",
+    "rate",
+]
 
 NS = "time per packet"
 LOADING = "time to load"
+THROUGHPUT = "throughput"
 WITHOUT = ", without the generator's time"
 
 Rounds = Mapping[str, Mapping[int, float]]
@@ -78,6 +89,8 @@ def curves_of(
     """
     found = [_times(plan, way, rounds, skipped) for way in plan.ways]
     found += [_loading(plan, way, measurements, skipped) for way in plan.ways if way.loaded]
+    if plan.sizes:
+        found += [_throughput(curve) for curve in found[: len(plan.ways)]]
     by_name = {way.name: way for way in plan.ways}
     references = dict.fromkeys(name for way in plan.ways for name in way.against)
     for reference in references:
@@ -109,6 +122,25 @@ def _times(plan: Plan, way: Way, rounds: Rounds, skipped: Mapping[str, str]) -> 
         found = middle(list(mine.values())) if mine else None
         points.append(_point(x, found, None if mine else _note(way, x, skipped), 2))
     return _curve(plan, way, NS, "ns", points)
+
+
+def _throughput(times: Curve) -> Curve:
+    """Bits of packets of so many bytes in the time that they take."""
+
+    def gbps(x: float, ns: float | None) -> float | None:
+        return round(8 * x / ns, 4) if ns else None
+
+    points = tuple(
+        Point(
+            x=point.x,
+            value=gbps(point.x, point.value),
+            low=gbps(point.x, point.high),
+            high=gbps(point.x, point.low),
+            note=point.note,
+        )
+        for point in times.points
+    )
+    return times.model_copy(update={"quantity": THROUGHPUT, "unit": "Gbit/s", "points": points})
 
 
 def _loading(

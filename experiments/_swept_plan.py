@@ -62,6 +62,8 @@ class Plan:
     """All that one sweep measures.
 
     :ivar packets: of each measurement.
+    :ivar sizes: whether what is varied is the size of packets in bytes; then there are curves of
+        throughput as well.
     :ivar lasts_s: about how long it takes.
     """
 
@@ -74,6 +76,7 @@ class Plan:
     lasts_s: float
     asked: tuple[Asked, ...] = ()
     slopes: tuple[Slope, ...] = ()
+    sizes: bool = False
     mtu: int = 1500
     facts: Mapping[str, Any] = field(default_factory=dict)
 

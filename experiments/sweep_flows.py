@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments._swept import NEEDS, sweep
 from experiments._swept_plan import Asked, Plan, Way, chain_text, flat
-from testbed.bench.rig import VIRTUAL
+from testbed.bench.rig import RIGHT, VIRTUAL
 from testbed.bench.variant import On, Variant, chain, nftables, nothing
 from testbed.bench.variants import (
     NFTABLES_STATELESS,
@@ -22,7 +22,6 @@ from testbed.bench.variants import (
     nftables_dad_dnat,
 )
 from testbed.experiment.runner import Experiment
-from topologies.line import RIGHT
 
 __all__ = ["EXPERIMENT"]
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from experiments._swept import NEEDS, sweep
 from experiments._swept_plan import Asked, Plan, Slope, Way, chain_text, flat
-from testbed.bench.rig import DPORT
+from testbed.bench.rig import DPORT, RIGHT
 from testbed.bench.variant import Variant, chain, nftables, one_chain
 from testbed.bench.variants import VARIANTS
 from testbed.chain import NF
 from testbed.experiment.runner import Experiment
-from topologies.line import RIGHT
 
 __all__ = ["EXPERIMENT", "nftables_chains"]
 

@@ -162,16 +162,16 @@ def label_ends(
 def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     """Move centres, sorted upwards, as little as needed so that things of these heights fit.
 
-    >>> _apart([0.0, 0.0], [1.0, 1.0])
-    [-0.5, 0.5]
+    They stay between 0 and 1 as long as there is room.
     """
     groups: list[tuple[float, list[int]]] = []  # centre of the group, its members
     for index, centre in enumerate(wanted):
-        groups.append((centre, [index]))
+        groups.append((_inside(centre, heights[index]), [index]))
         while len(groups) > 1 and _overlap(groups[-2], groups[-1], heights):
             (_, first), (_, second) = groups.pop(-2), groups.pop()
             members = first + second
-            groups.append((sum(wanted[i] for i in members) / len(members), members))
+            middle = sum(wanted[i] for i in members) / len(members)
+            groups.append((_inside(middle, sum(heights[i] for i in members)), members))
     places = [0.0] * len(wanted)
     for centre, members in groups:
         bottom = centre - sum(heights[i] for i in members) / 2
@@ -179,6 +179,10 @@ def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
             places[index] = bottom + heights[index] / 2
             bottom += heights[index]
     return places
+
+
+def _inside(centre: float, height: float) -> float:
+    return min(max(centre, height / 2), max(1 - height / 2, 0.5))
 
 
 def _overlap(
@@ -209,11 +213,11 @@ def number(value: float) -> str:
 
 
 def missing(curves: Sequence[Curve], *, looks: Mapping[str, Look] = LOOKS) -> list[str]:
-    """What has no value and why, in words for the small print; once each."""
-    found: dict[str, None] = {}
+    """What has no value and why, in words for the small print; what has one reason together."""
+    found: dict[tuple[float, str], list[str]] = {}
     for curve in curves:
-        name = (looks.get(curve.way, _PLAIN).label or curve.way).replace("\n", " ")
         for point in curve.points:
             if point.value is None and point.note:
-                found[f"{name} at {point.x:,.6g}: {point.note}."] = None
-    return list(found)
+                label = looks.get(curve.way, _PLAIN).label or curve.way
+                found.setdefault((point.x, point.note), []).append(label)
+    return [f"No value of {'; '.join(who)} at {x:,.6g}: {why}." for (x, why), who in found.items()]

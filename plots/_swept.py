@@ -18,6 +18,7 @@ __all__ = [
     "FULL_IN",
     "HEIGHT_IN",
     "NS",
+    "WITHOUT",
     "Panel",
     "Sweep",
     "draw_panel",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 NS = "time per packet"
+WITHOUT = ", without the generator's time"
 FULL_IN, HEIGHT_IN = 7.2, 3.6
 _AXES_IN = 2.4  # about how high the axes are
 _LONG = 18  # characters of a label that has one line
@@ -52,23 +54,31 @@ class Panel:
     height_in: float = _AXES_IN
 
 
-def ratios(result: Result, pairs: Sequence[tuple[str, str]]) -> tuple[list[Curve], dict[str, Look]]:
+def ratios(
+    result: Result,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    what: str = "",
+    looks: Mapping[str, Look] = LOOKS,
+) -> tuple[list[Curve], dict[str, Look]]:
     """Curves of packet rates, each of a chain by a reference, and how they are drawn.
 
     A curve has the chain's colour, and the marker and line of the reference.
+
+    :param what: :data:`WITHOUT` for the ratios that leave the generator's time out.
     """
-    curves, looks = [], {}
+    curves, found = [], {}
     for way, reference in pairs:
-        for curve in result.curves:
-            if curve.way == way and curve.quantity == f"packet rate / {reference}":
-                name = f"{way} / {reference}"
-                mine, other = LOOKS[way], LOOKS[reference]
-                short = mine.label.removeprefix("chain, ")
-                space = " " if len(short + other.label) < _LONG else "\n"
-                label = f"{short}{space}/ {other.label}"
-                looks[name] = replace(mine, label=label, line=other.line, marker=other.marker)
-                curves.append(curve.model_copy(update={"way": name}))
-    return curves, looks
+        quantity = f"packet rate / {reference}{what}"
+        for curve in curves_of(result, quantity, ways=[way]):
+            name = f"{way} / {reference}"
+            mine, other = looks[way], looks[reference]
+            short = mine.label.removeprefix("chain, ")
+            space = " " if len(short + other.label) < _LONG else "\n"
+            label = f"{short}{space}/ {other.label}"
+            found[name] = replace(mine, label=label, line=other.line, marker=other.marker)
+            curves.append(curve.model_copy(update={"way": name}))
+    return curves, found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,22 +164,24 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     label_ends(axes, panel.curves, looks=panel.looks, unit=panel.unit, height_in=panel.height_in)
 
 
-def notes(result: Result, curves: Sequence[Curve], *more: str) -> list[str]:
+def notes(
+    result: Result, curves: Sequence[Curve], *more: str, looks: Mapping[str, Look] = LOOKS
+) -> list[str]:
     """The small print: what points and bars are, how much was measured, what is missing.
 
     :param more: what else has to be known.
     """
     parameters, facts = result.parameters, result.facts
-    alone = next((c for c in result.curves if c.way == "generator" and c.quantity == NS), None)
-    found = [p.value for p in alone.points if p.value is not None] if alone else []
+    alone = curves_of(result, NS, ways=["generator"])
+    found = [p.value for curve in alone for p in curve.points if p.value is not None]
+    size = parameters.get("frame_bytes")
+    frames = f"{size}-byte UDP" if size else "UDP"
     text = (
         f"{INTERVALS}: {parameters['rounds']} rounds in random order, up to"
-        f" {parameters['packets']:,} packets a point, 60-byte UDP frames, one core."
+        f" {parameters['packets']:,} packets a point, {frames} frames, one core."
     )
-    if "frame" in parameters:
-        text = text.replace("60-byte UDP frames", parameters["frame"])
     lines = [text, *more]
-    if found:
+    if found and size:
         lines.append(
             f"Each time has the generator's in it ({min(found):.0f} ns), which draws ratios towards"
             " 1; without it they stand in the result."
@@ -182,4 +194,4 @@ def notes(result: Result, curves: Sequence[Curve], *more: str) -> list[str]:
         )
     if disturbed:
         lines.append(f"{disturbed} of {facts['measurements']} measurements were disturbed.")
-    return [" ".join([*lines, *missing(curves)])]
+    return [" ".join([*lines, *missing(curves, looks=looks)])]

@@ -30,9 +30,11 @@ from topologies.line import NODE_LEFT, RIGHT, Line
 
 __all__ = [
     "DPORT",
+    "ETHERNET_BYTES",
     "FIRST_PORT",
     "FRAME_BYTES",
     "PORTS",
+    "RIGHT",
     "VIRTUAL",
     "Rig",
     "Sender",
@@ -47,7 +49,7 @@ longer than a page (:mod:`testbed.bench.socketsender`). Both are timed with the 
 
 FRAME_BYTES = 60
 FIRST_PORT, PORTS = 10_000, 50_000  # source ports, as in generator.xdp.bpf.c
-_ETHERNET_BYTES = 14
+ETHERNET_BYTES = 14
 DPORT = 53
 VIRTUAL = NODE_LEFT  # where translated traffic is sent to, as the thesis sends it to VM1
 _NOWHERE = 0x7FFF_FFF0  # no interface has this index: the frame comes straight back
@@ -199,7 +201,7 @@ class Rig:
             "dst": int(IPv4Address(to or RIGHT)),
             "dport": DPORT,
             "flows": flows,
-            "ip_length": frame_bytes - _ETHERNET_BYTES,
+            "ip_length": frame_bytes - ETHERNET_BYTES,
         }
 
     def _socket(self, to: str | None, frame_bytes: int) -> SocketSender:
