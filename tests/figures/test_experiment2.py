@@ -4,31 +4,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.patches import Rectangle
 
 from plots import fig7_3, table7_3
 from testbed.cli import main
-from testbed.results import Result, Validity, read_result
+from testbed.results import Compared, Result, Validity, read_result
+from tests.drawn import RECORDED, imports_that_need_root, words
 
-RECORDED = Path(__file__).with_name("recorded")
 DRAWINGS = {"table7_3": table7_3.draw, "fig7_3": fig7_3.draw}
 NAMES = tuple(DRAWINGS)
 
 
 def recorded(name: str) -> Result:
     return read_result(RECORDED / name)
-
-
-def words(figure: Figure) -> str:
-    """All texts of a figure, those of tables included."""
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,10 +111,57 @@ def test_run_that_was_cut_short_is_drawn_as_far_as_it_came(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_drawing_imports_nothing_that_needs_root(name: str) -> None:
     """A figure is drawn on a machine without Mininet, libbpf or iperf3."""
-    program = (
-        f"import sys, plots.{name};"
-        "print([m for m in sys.modules if m.startswith(('mininet', 'pyroute2', 'testbed.bpf',"
-        " 'testbed.network', 'testbed.sandbox', 'experiments'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "[]\n"
+    assert imports_that_need_root(f"plots.{name}") == []
+
+
+def result_with_rounds() -> Result:
+    """The recorded result of Table 7.3 and two made-up rounds of its three ways."""
+    ns = {"routing": (1000.0, 1100.0), "in-stack": (1200.0, 1210.0), "forwarding": (700.0, 720.0)}
+    texts = ("plain routing", "chain, in-stack", "chain, forwarding")
+    rows = [
+        Compared(name=f"CPU time per packet, {text}", unit="ns", value=low + 1, low=low, high=high)
+        for text, (low, high) in zip(texts, ns.values(), strict=True)
+    ]
+    rows += [
+        Compared(
+            name=f"CPU time per packet, {way} / routing",
+            value=value,
+            low=value - 0.01,
+            high=value + 0.02,
+            aim=aim,
+            at_most=True,
+        )
+        for way, value, aim in (("in-stack", 1.17, 1.15), ("forwarding", 0.66, 0.75))
+    ]
+    rounds = [
+        {"way": way, "round": number, "softirq_ns_per_packet": values[number]}
+        for way, values in ns.items()
+        for number in (0, 1)
+    ]
+    result = recorded("table7_3")
+    kept = [row for row in result.compared if not row.name.startswith("CPU time per packet")]
+    facts = {**result.facts, "rounds": rounds}
+    return result.model_copy(update={"compared": (*kept, *rows), "facts": facts})
+
+
+def test_cost_of_a_packet_is_drawn_with_its_interval_and_every_round() -> None:
+    """One bar a way, a dot a round, and the ratio to routing with interval and aim."""
+    figure = table7_3.draw(result_with_rounds())
+    (axes,) = (a for a in figure.axes if "What a packet costs" in a.get_title(loc="left"))
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert [bar.get_width() for bar in bars] == [1001.0, 1201.0, 701.0]
+    lines = [line for line in axes.lines if line.get_marker() == "o"]
+    dots = [float(x) for line in lines for x in np.asarray(line.get_xdata())]
+    assert sorted(dots) == [700.0, 720.0, 1000.0, 1100.0, 1200.0, 1210.0]
+    text = words(figure)
+    assert "1.170 of routing [1.160, 1.190], aim ≤ 1.15" in text
+    assert "0.660 of routing [0.650, 0.680], aim ≤ 0.75" in text
+    assert "2 rounds in turn" in text
+
+
+def test_table_without_rounds_has_no_such_drawing() -> None:
+    """Older results, and machines that cannot trace, are drawn as far as they go."""
+    result = recorded("table7_3")
+    rows = [row for row in result.compared if not row.name.startswith("CPU time per packet")]
+    figure = table7_3.draw(result.model_copy(update={"compared": tuple(rows)}))
+    assert "What a packet costs" not in words(figure)

@@ -5,42 +5,27 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from plots import fig7_2
 from plots._style import FLOW_COLOURS
 from testbed.cli import main
 from testbed.results import Result, read_result
-
-RECORDED = Path(__file__).with_name("recorded") / "fig7_2"
+from tests.drawn import RECORDED, imports_that_need_root, storing, words
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[..., Path]:
     """Store the recorded result, with changes, in a folder."""
-
-    def store(**changes: Any) -> Path:
-        data = json.loads((RECORDED / "result.json").read_text()) | changes
-        (tmp_path / "result.json").write_text(json.dumps(data))
-        return tmp_path
-
-    return store
-
-
-def words(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
+    return storing("fig7_2", tmp_path)
 
 
 def recorded(**changes: Any) -> Result:
-    return read_result(RECORDED).model_copy(update=changes)
+    return read_result(RECORDED / "fig7_2").model_copy(update=changes)
 
 
 def test_plot_makes_a_png_of_300_dpi_and_an_svg(
@@ -141,7 +126,7 @@ def test_what_must_not_be_overlooked_is_stamped(
 
 def test_run_that_was_cut_short_is_drawn_as_far_as_it_came(stored: Callable[..., Path]) -> None:
     """One phase, no means: still a figure."""
-    data = json.loads((RECORDED / "result.json").read_text())
+    data = json.loads((RECORDED / "fig7_2" / "result.json").read_text())
     folder = stored(
         state="failed", reason="interrupted", phases=data["phases"][:1], means=[], checks=[]
     )
@@ -175,10 +160,4 @@ def test_result_that_cannot_be_drawn_is_refused(
 
 def test_drawing_imports_nothing_that_needs_root() -> None:
     """A figure is drawn on a machine without Mininet, libbpf or iperf3."""
-    program = (
-        "import sys, plots.fig7_2;"
-        "print([m for m in sys.modules if m.startswith(('mininet', 'pyroute2', 'testbed.bpf',"
-        " 'testbed.network', 'testbed.sandbox', 'experiments'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "[]\n"
+    assert imports_that_need_root("plots.fig7_2") == []

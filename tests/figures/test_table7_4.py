@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,33 +12,21 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
 from plots import table7_4
 from testbed.cli import main
 from testbed.results import Result, read_result
-
-RECORDED = Path(__file__).with_name("recorded") / "table7_4"
+from tests.drawn import RECORDED, imports_that_need_root, storing, words
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[..., Path]:
     """Store the recorded result, with changes, in a folder."""
-
-    def store(**changes: Any) -> Path:
-        data = json.loads((RECORDED / "result.json").read_text()) | changes
-        (tmp_path / "result.json").write_text(json.dumps(data))
-        return tmp_path
-
-    return store
+    return storing("table7_4", tmp_path)
 
 
 def recorded() -> Result:
-    return read_result(RECORDED)
-
-
-def words(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
+    return read_result(RECORDED / "table7_4")
 
 
 def heights(figure: Figure, axes: int) -> list[float]:
@@ -160,10 +145,4 @@ def test_run_cut_short_before_its_first_pair_is_refused(
 
 def test_drawing_imports_nothing_that_needs_root() -> None:
     """A figure is drawn on a machine without Mininet, libbpf or iperf3."""
-    program = (
-        "import sys, plots.table7_4;"
-        "print([m for m in sys.modules if m.startswith(('mininet', 'pyroute2', 'testbed.bpf',"
-        " 'testbed.network', 'testbed.sandbox', 'experiments'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "[]\n"
+    assert imports_that_need_root("plots.table7_4") == []
