@@ -15,12 +15,13 @@ from testbed.chain import Policy
 from testbed.errors import NfcbedError, UserError
 from testbed.experiment.catalogue import experiment_names, load_experiment
 from testbed.experiment.folder import ResultFolder, default_folder
+from testbed.experiment.progress import Place
 from testbed.experiment.runner import Experiment, Options, require, run_experiment
 from testbed.experiment.summary import print_summary
 from testbed.policy import load_policy
 from testbed.results import read_result
 
-__all__ = ["app", "run_one"]
+__all__ = ["app", "lasts_s", "run_one"]
 
 app = typer.Typer()
 
@@ -33,12 +34,14 @@ def run_one(
     policy: Path | None = None,
     options: Options,
     command: str | None = None,
+    place: Place | None = None,
 ) -> int:
     """Run an experiment into a folder and print its table; returns the exit code.
 
     Everything that can be checked is checked before the folder is touched.
 
     :param command: for ``environment.json``, if another one than ``nfcbed run`` was called.
+    :param place: where it stands among several runs.
     """
     experiment = load_experiment(name)
     if os.geteuid() != 0:
@@ -58,6 +61,7 @@ def run_one(
             options=options,
             folder=folder,
             command=command or " ".join([*words, *_words(options)]),
+            place=place,
         )
     except NfcbedError:
         typer.echo(f"what was collected until then is in {out}", err=True)
@@ -68,6 +72,12 @@ def run_one(
     result = read_result(out)
     print_summary(result, out)
     return 1 if result.failed_checks else 0
+
+
+def lasts_s(name: str, options: Options) -> float:
+    """About how long an experiment takes with its own policy, in seconds."""
+    experiment = load_experiment(name)
+    return experiment.prepare(_given_policy(experiment, None), options).lasts_s
 
 
 def _given_policy(experiment: Experiment, policy: Path | None) -> Policy:

@@ -33,7 +33,7 @@ from testbed.experiment.folder import (
     RAW,
     ResultFolder,
 )
-from testbed.experiment.progress import Progress, show_progress
+from testbed.experiment.progress import Place, Progress, show_progress
 from testbed.policy import dump_policy
 from testbed.results import Result
 from testbed.sandbox import Sandbox, run_in_sandbox
@@ -157,6 +157,7 @@ def run_experiment(
     options: Options,
     folder: ResultFolder,
     command: str,
+    place: Place | None = None,
 ) -> int:
     """Run it and return its exit code: 0, or 128 + n where a signal ended it.
 
@@ -164,6 +165,7 @@ def run_experiment(
 
     :param given: the policy before the options, for whoever repeats the run.
     :param command: for ``environment.json``.
+    :param place: where it stands among several runs.
     :raises RunError: it failed; what it had collected is kept, marked ``failed``.
     """
     environment = describe_environment(command=command)
@@ -183,7 +185,7 @@ def run_experiment(
     folder.write_json(ENVIRONMENT_FILE, environment)
 
     def main(sandbox: Sandbox) -> int:
-        with show_progress(experiment.name, prepared.lasts_s) as progress:
+        with show_progress(experiment.name, prepared.lasts_s, place=place) as progress:
             session = Session(
                 sandbox, folder, progress, prepared.policy, buffer_bytes, head, environment
             )

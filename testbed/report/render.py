@@ -8,6 +8,7 @@ page forbids scripts and any outside resource by itself; Markdown's special char
 from __future__ import annotations
 
 import base64
+import html
 import re
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,7 +22,7 @@ FIGURES = "report-figures"
 """The folder of the figures, beside ``report.md``."""
 
 _TEMPLATES = ROOT / "testbed/report/templates"
-_SPECIAL = re.compile(r"([\\`*\[\]<>|#])")
+_SPECIAL = re.compile(r"([\\`*\[\]|#])")
 
 
 def as_html(report: Report) -> str:
@@ -55,4 +56,5 @@ def _data_uri(figure: Figure) -> str:
 
 def _plain(text: str) -> str:
     """A text as one line in which nothing is markup."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("://", ":&#47;/")
+    line = html.escape(" ".join(text.split()), quote=False)
+    return _SPECIAL.sub(r"\\\1", line).replace("://", ":&sol;/")

@@ -13,8 +13,7 @@ import pytest
 
 from testbed.cli import main
 from testbed.commands import run as command
-from testbed.errors import RunError, UnsupportedError
-from testbed.experiment.catalogue import load_experiment, published_names
+from testbed.errors import RunError
 from testbed.experiment.folder import ResultFolder
 from testbed.experiment.summary import print_summary
 from testbed.results import read_result
@@ -147,52 +146,6 @@ def test_list_names_the_experiments(capsys: pytest.CaptureFixture[str]) -> None:
     """Name and title, without root."""
     assert main(["run", "--list"]) == 0
     assert "fig7_2      Figure 7.2" in capsys.readouterr().out
-
-
-def test_reproduce_runs_draws_and_says_where(
-    tmp_path: Path, made_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Every experiment has a folder of its own with its figure; earlier ones stay."""
-    made_up()
-    assert main(["reproduce", "--out", str(tmp_path)]) == 0
-    folders = {path.name.rpartition("-")[0]: path for path in tmp_path.iterdir()}
-    assert sorted(folders) == list(published_names())
-    folder = folders["fig7_2"]
-    assert (folder / "fig7_2.png").exists()
-    assert f"figure in {folder / 'fig7_2.png'}" in capsys.readouterr().out.replace("\n", "")
-
-
-def test_reproduce_ends_with_1_if_a_check_fails(
-    tmp_path: Path, made_up: Callable[..., None]
-) -> None:
-    """The figure is drawn all the same: it shows what went wrong."""
-    made_up(checks=[{**FAILED, "passed": False}])
-    assert main(["reproduce", "--out", str(tmp_path)]) == 1
-    assert list(tmp_path.rglob("fig7_2.svg"))
-
-
-@pytest.mark.parametrize(("refused", "code"), [(("fig7_3",), 0), (published_names(), 3)])
-def test_reproduce_leaves_out_what_the_machine_cannot_run(
-    tmp_path: Path,
-    made_up: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    refused: tuple[str, ...],
-    code: int,
-) -> None:
-    """The others run, and it is said which did not and why; 3 only where none could."""
-    made_up()
-    needs = {load_experiment(name).needs: name for name in published_names() if name in refused}
-
-    def require(*keys: str) -> None:
-        if keys in needs:
-            raise UnsupportedError("no cpudist")
-
-    monkeypatch.setattr(command, "require", require)
-    assert main(["reproduce", "--out", str(tmp_path)]) == code
-    drawn = {path.parent.name.rpartition("-")[0] for path in tmp_path.rglob("*.svg")}
-    assert drawn == set(published_names()) - set(refused)
-    assert "fig7_3 cannot run on this machine: no cpudist" in capsys.readouterr().err
 
 
 def test_summary_of_a_result_without_means(
