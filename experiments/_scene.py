@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -262,12 +263,11 @@ class Scene:
     def _dropped(self) -> dict[str, int]:
         """Packets that the chain dropped, by NF and reason."""
         status = self._status()
-        stages = status.stages() if status else []
-        return {
-            f"{stage.name}: {reason}": count
-            for stage in stages
-            for reason, count in {**stage.dropped, "missed": stage.missed}.items()
-        }
+        dropped: Counter[str] = Counter()  # an NF may stand in several chains
+        for stage in status.stages() if status else ():
+            for reason, count in {**stage.dropped, "missed": stage.missed}.items():
+                dropped[f"{stage.name}: {reason}"] += count
+        return dropped
 
 
 @contextlib.contextmanager

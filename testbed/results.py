@@ -86,6 +86,11 @@ file                       what wrote it
 ``proc-stat.json``         ``/proc/stat`` over time by state, in ticks
 ``usage-*.json``           Table 7.3: ``/proc/stat``, traced CPU time, and the kernel's account of
                            each BPF map and program (bpf_stats), first and last
+``measurements.json``      sweeps of what a packet costs: every measurement, in the order made
+``ways.json``              the same: what was measured of each way at each x
+``rounds.json``            Table 7.3: CPU time and packets of chain and routing, round by round
+``trials.json``            the sweep of rates: what was offered and received in every trial
+``searches.json``          the same: the searches for a rate without loss
 ========================== =======================================================================
 
 ``nfcbed results format --schema`` prints ``result.json`` as a JSON schema.

@@ -157,6 +157,13 @@ def test_policy_has_to_be_a_plain_file(
     assert ran == []
 
 
+def test_experiment_that_makes_its_own_policies_takes_none(store: Store) -> None:
+    """A sweep is repeated by its name and options; a policy in its folder is not looked at."""
+    folder = store(experiment="sweep_nfs")
+    again = how_to_repeat(read_result(folder), folder)
+    assert (again.name, again.policy, again.options) == ("sweep_nfs", None, Options(quick=True))
+
+
 def test_result_is_not_replaced_by_its_own_repeat(
     store: Store, ran: Ran, capsys: pytest.CaptureFixture[str]
 ) -> None:

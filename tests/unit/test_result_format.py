@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from testbed.results import (
     read_result,
 )
 from tests.documented import TABLES, undocumented
+
+ROOT = Path(__file__).resolve().parents[2]
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60)
 values = st.none() | numbers
@@ -106,6 +109,14 @@ def test_file_that_is_not_documented_would_be_seen() -> None:
     """The patterns of the documentation fit what they are for and nothing else."""
     assert undocumented(["flow1-phase1-client.json", "counters-nfc1.json"]) == []
     assert undocumented(["surprise.json"]) == ["surprise.json"]
+
+
+def test_every_raw_file_of_an_experiment_is_documented() -> None:
+    """Also those that no test runs for: by the names in the experiments' sources."""
+    sources = [path.read_text() for path in (ROOT / "experiments").glob("*.py")]
+    names = {name for text in sources for name in re.findall(r'"([\w-]+\.json)"', text)}
+    assert "samples.json" in names
+    assert undocumented(sorted(names)) == []
 
 
 def test_format_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
