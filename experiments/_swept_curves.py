@@ -177,9 +177,10 @@ def compared_of(plan: Plan, rounds: Rounds) -> list[Compared]:
     by_name, found = {way.name: way for way in plan.ways}, []
     for asked in plan.asked:
         way, base = by_name[asked.way], by_name[asked.reference]
-        if asked.x not in way.at or asked.x not in base.at:
+        if asked.x not in plan.xs:
             continue
-        both = over(rounds, way.at[asked.x].name, base.at[asked.x].name)
+        there = asked.x in way.at and asked.x in base.at
+        both = over(rounds, way.at[asked.x].name, base.at[asked.x].name) if there else None
         found.append(Compared(name=asked.name, aim=asked.aim, **_ends(both)))
     for more in plan.slopes:
         way = by_name[more.way]
