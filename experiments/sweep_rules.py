@@ -17,7 +17,7 @@ from testbed.experiment.runner import Experiment
 
 __all__ = ["EXPERIMENT"]
 
-RULES, QUICK_RULES = (1, 10, 100, 1_000, 10_000), (1, 100, 1_000)
+RULES, QUICK_RULES = (1, 10, 100, 1_000, 10_000), (1, 1_000)
 AIM_RULES, AIM = 1_000, 6.0
 
 _AGAINST = {name: name for name in ("routing", "nftables-map", "iptables")}
