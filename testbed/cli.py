@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from testbed.commands import COMMANDS, Command, Section
 from testbed.errors import NfcbedError
+from testbed.printable import printable_text
 from testbed.tool_path import tool_path
 
 __all__ = ["EXIT_CODES", "LazyGroup", "main"]
@@ -166,7 +167,7 @@ def _report(error: NfcbedError | typer.TyperException) -> int:
     if _debugging():
         sys.excepthook(type(error), error, error.__traceback__)
     format_message = getattr(error, "format_message", error.__str__)
-    text = format_message().rstrip(".")
+    text = printable_text(format_message().rstrip("."))
     context = getattr(error, "ctx", None)
     if context is not None:
         text += f" (see {context.command_path} --help)"

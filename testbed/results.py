@@ -57,7 +57,7 @@ version         of this file's format
 command         what was called, without paths
 nfcbed          version, git commit, and whether files differed from it (``dirty``)
 kernel          release, machine, build, words of its command line and options that bear on speed
-cpu             model, CPUs, governor, SMT, load before the run, mitigations
+cpu             model, CPUs, caches, whether virtual, governor, SMT, load before, mitigations
 memory_kb       of the machine
 clocksource     of the kernel
 system          distribution

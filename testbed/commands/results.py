@@ -14,9 +14,10 @@ from testbed import results as results_format
 from testbed.errors import UserError
 from testbed.experiment.folder import POLICY_FILE
 from testbed.experiment.summary import make_console, print_summary
+from testbed.printable import one_line
 from testbed.results import Result, dump_result, read_result
 from testbed.stored import listing
-from testbed.stored.caution import cautions, one_line, printable
+from testbed.stored.caution import cautions, printable
 from testbed.stored.comparison import Side, compare
 from testbed.stored.sheet import sections
 from testbed.stored.side_by_side import print_comparison

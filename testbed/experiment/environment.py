@@ -172,9 +172,18 @@ def _cpu() -> dict[str, Any]:
         "count": os.cpu_count(),
         "usable": len(os.sched_getaffinity(0)),
         "governor": governor,
+        "max_khz": _read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"),
+        "caches": _caches(),
+        "virtual": re.search(r"^flags\s*:.*\bhypervisor\b", text, re.MULTILINE) is not None,
         "smt": _read("/sys/devices/system/cpu/smt/active"),
         "load": list(os.getloadavg()),
     }
+
+
+def _caches() -> dict[str, str | None]:
+    """Sizes of the first CPU's caches, by level and type."""
+    folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+    return {f"L{_read(f / 'level')} {_read(f / 'type')}": _read(f / "size") for f in folders}
 
 
 def _memory_kb() -> int | None:

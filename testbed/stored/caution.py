@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any, TypeVar
 
+from testbed.printable import printable_text
 from testbed.results import Result
 
-__all__ = ["cautions", "one_line", "printable"]
+__all__ = ["cautions", "printable"]
 
 T = TypeVar("T")
 
@@ -33,30 +33,18 @@ def cautions(result: Result) -> list[str]:
 
 
 def printable(value: T) -> T:
-    """The same with control characters spelled out, so that a stored text moves no cursor."""
+    """The same, a result or JSON values, with every text fit for a terminal and a page."""
     if isinstance(value, Result):
-        data = value.model_dump(by_alias=False)
-        return type(value).model_validate(_spelled(data), by_name=True)
+        return type(value).model_validate(_spelled(value.model_dump(by_alias=False)), by_name=True)
     spelled: T = _spelled(value)
     return spelled
 
 
-def one_line(text: str) -> str:
-    """A text without line breaks and other control characters."""
-    return printable(text).replace("\n", " ").replace("\t", " ")
-
-
 def _spelled(value: Any) -> Any:
     if isinstance(value, str):
-        return "".join(map(_character, value))
+        return printable_text(value)
     if isinstance(value, dict):
         return {_spelled(key): _spelled(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_spelled, value))
     return value
-
-
-def _character(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs"}:
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import UserError
+from testbed.printable import one_line
 from testbed.results import RESULT_FILE, Compared, Result, read_result
-from testbed.stored.caution import cautions, one_line
+from testbed.stored.caution import cautions
 
 __all__ = ["Headline", "Listing", "Stored", "find_results", "headline", "lines"]
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed.experiment.summary import make_console
-from testbed.stored.caution import one_line
+from testbed.printable import one_line
 from testbed.stored.comparison import Comparison, Difference, Value, Verdict
 
 __all__ = ["print_comparison"]

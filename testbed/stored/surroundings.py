@@ -162,6 +162,7 @@ def _options(options: Mapping[str, Any], boot_words: Any) -> str:
 
 def _processor(cpu: Mapping[str, Any]) -> str:
     threads = {"0": "no SMT", "1": "SMT"}.get(str(cpu.get("smt")), "SMT unknown")
+    threads += ", virtual" if cpu.get("virtual") else ""
     load = cpu.get("load")
     before = f", load before {load[0]:.2f}" if isinstance(load, list) and load else ""
     return (

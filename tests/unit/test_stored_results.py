@@ -12,7 +12,6 @@ import pytest
 
 from testbed.cli import main
 from testbed.results import read_result
-from testbed.stored.caution import printable
 from testbed.stored.listing import find_results, headline
 from tests.stored import LIMITED, RECORDED, Store, environment, store
 
@@ -213,7 +212,22 @@ def test_stored_text_moves_no_cursor(store: Store, capsys: pytest.CaptureFixture
         assert main(["results", *words]) == 0
         printed = capsys.readouterr()
         assert not {"\x1b", "\x9b", "\u202e", "\r"} & set(printed.out + printed.err)
-    assert printable({"a": ["\x1b"]}) == {"a": ["\\x1b"]}
+
+
+@pytest.mark.parametrize("field", ["experiment", "x\x1b[2J"])
+@pytest.mark.parametrize("words", [["plot"], ["rerun"], ["results", "compare"]])
+def test_message_moves_no_cursor(
+    store: Store, capsys: pytest.CaptureFixture[str], field: str, words: list[str]
+) -> None:
+    """Nor does a message about such a file: the name of an experiment or a field stands in it."""
+    folder, other = store("one"), store("two")
+    data = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(data | {field: "y\x1b[2J"}))
+    more = [str(other)] if "compare" in words else []
+    assert main([*words, str(folder), *more]) == 2
+    message = capsys.readouterr().err
+    assert "\x1b[2J" not in message.removeprefix("nfcbed: ")
+    assert "\\x1b[2J" in message
 
 
 def test_file_that_is_no_environment_is_named(
