@@ -10,6 +10,7 @@
 #ifndef NF_DNAT_H
 #define NF_DNAT_H
 
+#include "dnat_names.h"
 #include "flow.h"
 #include "icmp_quote.h"
 #include "state.h"
@@ -21,9 +22,6 @@ NF_PARAM __u32 use_conntrack = 0;
 NF_PARAM __u64 unreplied_ns = 30000000000ULL;
 NF_PARAM __u64 replied_ns = 120000000000ULL;
 NF_PARAM __u64 tcp_idle_ns = 7440000000000ULL;
-
-enum dnat_reason { DNAT_NO_STATE, DNAT_CLASH, DNAT_FRAGMENT, DNAT_MALFORMED };
-enum dnat_counter { DNAT_CREATED, DNAT_UNTRANSLATED, DNAT_REPLIES, DNAT_ERRORS };
 
 /* One row of `rules`; zero means any, and in to_port: keep. Written by user space before the
  * instance is linked in. Network byte order. */

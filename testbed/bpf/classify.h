@@ -113,13 +113,24 @@ static __always_inline void enter_chain(const struct packet *pkt, __u32 head)
 }
 
 /* The TCP flags that tell of a beginning or an end; 0 for other protocols. */
+#define TCP_FLAGS 13 /* where in the header */
+#define TURNS 0x07 /* FIN, SYN, RST */
 static __always_inline __u8 turning_point(const struct packet *pkt)
 {
-	__u8 *flags = (void *)ip_header(pkt) + l4_offset(&pkt->key) + 13;
+#ifdef HOOK_BY_COPY
+	__u8 flags;
+
+	if (pkt->key.proto != IPPROTO_TCP ||
+	    packet_read(pkt, l4_offset(&pkt->key) + TCP_FLAGS, &flags, sizeof(flags)))
+		return 0;
+	return flags & TURNS;
+#else
+	__u8 *flags = (void *)ip_header(pkt) + l4_offset(&pkt->key) + TCP_FLAGS;
 
 	if (pkt->key.proto != IPPROTO_TCP || (void *)(flags + 1) > linear_end(pkt))
 		return 0;
-	return *flags & 0x07; /* FIN, SYN, RST */
+	return *flags & TURNS;
+#endif
 }
 
 /* What the NFs find with the packet: the findings about it, and nothing behind it. */

@@ -28,6 +28,7 @@ from testbed.errors import UnsupportedError
 __all__ = ["BpfObject", "Program", "TestRun"]
 
 _LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
+_NEW_SECTIONS = {b"netfilter": (32, 45)}  # to program type and attach type
 _SKB_SIZE = 192  # struct __sk_buff, as far as this module fills it
 _SKB_FIELDS = {"ifindex": 40, "cb": 48, "gso_segs": 164, "gso_size": 176}
 
@@ -177,10 +178,20 @@ class BpfObject:
             libbpf().bpf_object__open_file(os.fsencode(path), None), f"open {path}"
         )
         self._maps = {_name(h, "map"): h for h in self._handles("bpf_object__next_map")}
+        self._set_types()
         size = ctypes.c_uint32()
         btf = check(libbpf().bpf_object__btf(self._handle), f"read BTF of {path}")
         raw = libbpf().btf__raw_data(btf, ctypes.byref(size))
         self.btf = Btf(ctypes.string_at(raw, size.value))
+
+    def _set_types(self) -> None:
+        """Say what the sections mean that libbpf before 1.3 does not know."""
+        for handle in self._handles("bpf_object__next_program"):
+            kinds = _NEW_SECTIONS.get(libbpf().bpf_program__section_name(handle))
+            if kinds is not None:
+                program_type, attach_type = kinds
+                libbpf().bpf_program__set_type(handle, program_type)
+                libbpf().bpf_program__set_expected_attach_type(handle, attach_type)
 
     def _handles(self, following: str) -> list[int]:
         step = getattr(libbpf(), following)

@@ -151,7 +151,7 @@ static __always_inline __u64 slice_ns(void)
 static int sweep_slice(void *map, __u32 *index, struct sweep *sweep)
 {
 	(void)map, (void)index;
-	sweep->now_s = bpf_ktime_get_coarse_ns() / SECOND_NS;
+	sweep->now_s = now_ns() / SECOND_NS;
 	bpf_loop(max_flows < SLICE ? max_flows : SLICE, sweep_number, NULL, 0);
 	bpf_timer_start(&sweep->timer, slice_ns(), 0);
 	return 0;
@@ -164,7 +164,7 @@ static __always_inline void sweep_arm(struct sweep *sweep)
 	if (by == policy || __sync_val_compare_and_swap(&sweep->armed_by, by, policy) != by)
 		return;
 	if (!by) {
-		sweep->now_s = bpf_ktime_get_coarse_ns() / SECOND_NS;
+		sweep->now_s = now_ns() / SECOND_NS;
 		bpf_timer_init(&sweep->timer, &sweeper, CLOCK_MONOTONIC);
 	}
 	bpf_timer_set_callback(&sweep->timer, sweep_slice);
