@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from testbed.report.items import Difference
@@ -34,6 +34,7 @@ class Table:
     :ivar numeric: which columns hold numbers.
     :ivar notes: below it.
     :ivar folded: whether it is only seen when asked for.
+    :ivar prose: whether its cells are sentences.
     """
 
     caption: str
@@ -42,6 +43,21 @@ class Table:
     numeric: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     folded: bool = False
+    prose: bool = False
+
+    def without_empty_columns(self) -> Table:
+        """The same without the columns that hold nothing in any row."""
+        kept = [
+            column
+            for column in range(len(self.head))
+            if column == 0 or any(row.cells[column] not in ("", _DASH) for row in self.rows)
+        ]
+        return replace(
+            self,
+            head=tuple(self.head[column] for column in kept),
+            rows=tuple(replace(r, cells=tuple(r.cells[c] for c in kept)) for r in self.rows),
+            numeric=frozenset(kept.index(column) for column in kept if column in self.numeric),
+        )
 
 
 def number(value: float | int | str | None) -> str:
@@ -75,7 +91,7 @@ def result_tables(result: Result) -> Iterator[Table]:
     if result.failed_checks:
         yield _checks("Checks that failed", result.failed_checks)
     if result.compared:
-        yield _compared(result.compared)
+        yield _compared(result.compared).without_empty_columns()
     if result.means:
         yield _means(result)
     for quantity in dict.fromkeys((c.quantity, c.x_quantity) for c in result.curves):
@@ -95,6 +111,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
         caption="What differs in set-up from the thesis",
         head=("", "in the thesis", "here"),
         rows=tuple(Row((d.what, d.thesis, d.here)) for d in differences),
+        prose=True,
     )
 
 
