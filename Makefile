@@ -43,8 +43,8 @@ OBJECTS := $(foreach s,$(NF_SOURCES),build/nfs/$(notdir $(s:.c=.o))) \
 # In user space: the NFs as shared objects, and the program that runs them.
 CC := gcc
 USER_CFLAGS := -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -Infs/include $(SANITISE)
-USER_NFS := $(foreach s,$(wildcard nfs/*/*.user.c testbed/user/*.user.c),\
-    build/nfs/$(notdir $(s:.c=.so)))
+USER_NFS := $(foreach s,$(wildcard nfs/*/*.user.c),build/nfs/$(notdir $(s:.c=.so)))
+USER_STAGES := $(patsubst testbed/user/%.c,build/user/%.so,$(wildcard testbed/user/*.user.c))
 USER_SOURCES := $(filter-out %.user.c,$(wildcard testbed/user/*.c))
 USER_PROGRAMS := build/user/nfqueue build/user/libnfqueue.so
 # For `make build SANITISE=-fsanitize=address,undefined`.
@@ -185,7 +185,7 @@ uninstall: ## remove the link that install-command made
 	    echo 'nfcbed: $(COMMAND) is not a link to this folder; nothing removed'; \
 	fi
 
-build: $(OBJECTS) $(USER_NFS) $(USER_PROGRAMS) ## compile the network functions and the testbed's programs
+build: $(OBJECTS) $(USER_NFS) $(USER_STAGES) $(USER_PROGRAMS) ## compile the network functions and the testbed's programs
 
 # $(1): source, $(2): object
 define bpf_object
@@ -197,7 +197,7 @@ $(2): $(1) Makefile
 endef
 $(foreach s,$(NF_SOURCES),$(eval $(call bpf_object,$(s),build/nfs/$(notdir $(s:.c=.o)))))
 $(foreach s,$(TESTBED_SOURCES),$(eval $(call bpf_object,$(s),build/testbed/$(notdir $(s:.c=.o)))))
--include $(OBJECTS:.o=.d) $(USER_NFS:.so=.d)
+-include $(OBJECTS:.o=.d) $(USER_NFS:.so=.d) $(USER_STAGES:.so=.d)
 
 # $(1): source, $(2): shared object
 define user_object
@@ -206,8 +206,9 @@ $(2): $(1) Makefile
 	@echo '  USER $(2)'
 	@$(CC) $(USER_CFLAGS) -MMD -MP -MF $(2:.so=.d) -MT $(2) -shared $(1) -o $(2)
 endef
-$(foreach s,$(wildcard nfs/*/*.user.c testbed/user/*.user.c),\
+$(foreach s,$(wildcard nfs/*/*.user.c),\
     $(eval $(call user_object,$(s),build/nfs/$(notdir $(s:.c=.so)))))
+$(foreach s,$(USER_STAGES),$(eval $(call user_object,$(patsubst build/%.so,testbed/%.c,$(s)),$(s))))
 
 build/user/libnfqueue.so: SHARED := -shared
 $(USER_PROGRAMS): $(USER_SOURCES) $(wildcard testbed/user/*.h nfs/include/*.h) testbed/bpf/tag.h Makefile

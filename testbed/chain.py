@@ -199,13 +199,14 @@ class NF(Value):
 
     :ivar name: the NF's folder in ``nfs/``; ``nf`` in a policy file.
     :ivar priority: the smaller runs earlier.
-    :ivar place: ``kernel`` or ``user``; None: as the policy's datapath says.
+    :ivar place: ``kernel``, ``user`` (space) or ``python`` (user space, and there the NF's form in
+        Python); None: as the policy's datapath says.
     :ivar params: as its description ``nf.yaml`` says; see :mod:`testbed.nf`.
     """
 
     name: Word = Field(alias="nf")
     priority: Priority = DEFAULT_PRIORITY
-    place: Literal["kernel", "user"] | None = None
+    place: Literal["kernel", "user", "python"] | None = None
     params: ParamsField = Params()
 
 

@@ -24,6 +24,7 @@ struct user_packet {
 	__u8 partial;
 	__u8 changed; /* the bytes are not those that came */
 	__u8 fresh; /* for Python: the instance's first packet of the flow */
+	__u8 failed; /* the NF broke off: dropped, for no reason of its own */
 	__u8 *state; /* for Python: of the flow; NULL: it has none */
 	struct nf_counters *counters; /* for Python: this thread's, of the instance */
 };

@@ -187,6 +187,11 @@ class Map:
             raise BpfError(f"read map {self.name} at {key}", errno.ENOENT)
         return _add_up(values)
 
+    def grand_total(self) -> Value:
+        """Sum of an array's values over its entries, and CPUs."""
+        rows = range(self.max_entries)
+        return _add_up([self.total(i) if self.cpus else self.get(i) for i in rows])
+
     def pin(self, path: Path) -> None:
         """Give the map a name in a bpffs; it lives until that is removed."""
         check(libbpf().bpf_obj_pin(self.fd, os.fsencode(path)), f"pin map {self.name} at {path}")

@@ -28,6 +28,7 @@ from testbed.errors import UnsupportedError
 __all__ = ["BpfObject", "Program", "TestRun"]
 
 _LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
+_ARRAY, _MAPPABLE = 2, 1 << 10  # BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE
 _NEW_SECTIONS = {b"netfilter": (32, 45)}  # to program type and attach type
 _SKB_SIZE = 192  # struct __sk_buff, as far as this module fills it
 _SKB_FIELDS = {"ifindex": 40, "cb": 48, "gso_segs": 164, "gso_size": 176}
@@ -178,6 +179,7 @@ class BpfObject:
             libbpf().bpf_object__open_file(os.fsencode(path), None), f"open {path}"
         )
         self._maps = {_name(h, "map"): h for h in self._handles("bpf_object__next_map")}
+        self._left_out: set[str] = set()
         self._set_types()
         size = ctypes.c_uint32()
         btf = check(libbpf().bpf_object__btf(self._handle), f"read BTF of {path}")
@@ -238,6 +240,18 @@ class BpfObject:
         handle = self._programs()[program_name]
         check(libbpf().bpf_program__set_autoload(handle, False), f"leave {program_name} out")
 
+    def leave_map_out(self, map_name: str) -> None:
+        """Do not make one of the maps; no program that is loaded may reach it."""
+        handle = self._maps[map_name]
+        check(libbpf().bpf_map__set_autocreate(handle, False), f"leave map {map_name} out")
+        self._left_out.add(map_name)
+
+    def mappable(self, map_name: str) -> None:
+        """Make a map an array that a program in user space can map into its memory."""
+        handle = self._maps[map_name]
+        check(libbpf().bpf_map__set_type(handle, _ARRAY), f"make map {map_name} an array")
+        check(libbpf().bpf_map__set_map_flags(handle, _MAPPABLE), f"make map {map_name} mappable")
+
     def load(self) -> None:
         """Create the maps and load the programs. Raises BpfError with the verifier's last lines."""
         result = libbpf().bpf_object__load(self._handle)
@@ -270,7 +284,7 @@ class BpfObject:
     @property
     def map_names(self) -> tuple[str, ...]:
         """Maps that the source declares (sections such as .rodata left out)."""
-        return tuple(name for name in self._maps if "." not in name)
+        return tuple(n for n in self._maps if "." not in n and n not in self._left_out)
 
     def _programs(self) -> dict[str, int]:
         return {_name(h, "program"): h for h in self._handles("bpf_object__next_program")}

@@ -28,14 +28,14 @@ struct {
 
 static __always_inline int resume(struct __sk_buff *skb)
 {
-	__u32 mark = skb->mark, number = skb->priority, index = TAG_ENTRY(mark), packets, bytes;
+	__u32 mark = skb->mark, index = TAG_ENTRY(mark), packets, bytes;
 	struct resumed *count = bpf_map_lookup_elem(&resumes, &index);
 	struct packet pkt = { .hook = skb };
+	struct tag_frame tag;
 
-	if (!count)
+	if (!count || bpf_skb_load_bytes(skb, 0, &tag, sizeof(tag)))
 		return TC_ACT_SHOT;
 	skb->mark = 0;
-	skb->priority = 0;
 	bpf_skb_change_type(skb, mark & TAG_BROADCAST ? PACKET_BROADCAST : PACKET_HOST);
 	if (!read_packet(&pkt)) {
 		count->broken++;
@@ -45,7 +45,7 @@ static __always_inline int resume(struct __sk_buff *skb)
 		pkt.key.words[2] = 0;
 		pkt.key.info |= PACKET_NO_PORTS | PACKET_FRAGMENT;
 	}
-	hand_on(&pkt, number, mark & TAG_GENERATION);
+	hand_on(&pkt, bpf_ntohl(tag.priority), mark & TAG_GENERATION);
 	wire_size(&pkt, &packets, &bytes);
 	count->packets += packets;
 	count->bytes += bytes;

@@ -45,6 +45,15 @@ struct {
 	__type(value, __u64);
 } alive SEC(".maps");
 
+/* Written by the program in user space (tag.h); here it is only made. Shared likewise. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loaded */
+	__type(key, __u32);
+	__type(value, struct answered);
+} answered SEC(".maps");
+
 static __always_inline bool is_alive(void)
 {
 	__u32 zero = 0;
@@ -138,8 +147,7 @@ int from_user(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, 0, &tag, sizeof(tag)) || !(bpf_ntohl(tag.mark) & TAG_OURS))
 		return TC_ACT_SHOT;
-	skb->mark = bpf_ntohl(tag.mark);
-	skb->priority = bpf_ntohl(tag.priority);
+	skb->mark = bpf_ntohl(tag.mark); /* the priority does not outlive the redirection */
 	return bpf_redirect(bpf_ntohl(tag.ifindex), BPF_F_INGRESS);
 }
 

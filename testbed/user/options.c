@@ -2,7 +2,7 @@
 /* What to run, from arguments NAME=VALUE in order; those behind a `stage` are that NF's.
  *
  *   queue=N queues=N length=N batch=N gso=0|1    the first queue's number, how many, and how
- *   alive=FD counters=FD flows=FD                BPF maps, as open descriptors
+ *   alive=FD answered=FD flows=FD                BPF maps, as open descriptors
  *   back=INTERFACE                               the TAP interface by which packets go back
  *   stage=FILE                                   an NF's shared object
  *   param:NAME=N table:NAME=FD reply_slot=N      its parameters and its BPF arrays
@@ -67,8 +67,8 @@ static void set_option(struct program *program, const char *name, const char *va
 		program->gso = number(name, value, 1);
 	else if (!strcmp(name, "alive"))
 		program->alive_fd = number(name, value, INT_MAX);
-	else if (!strcmp(name, "counters"))
-		map_table(&program->counters, number(name, value, INT_MAX));
+	else if (!strcmp(name, "answered"))
+		map_table(&program->answered, number(name, value, INT_MAX));
 	else if (!strcmp(name, "flows"))
 		use_flow_table(number(name, value, INT_MAX));
 	else if (!strcmp(name, "back"))
@@ -100,8 +100,8 @@ void read_options(struct program *program, int argc, char **argv)
 		set_option(program, argv[i], value + 1);
 		*value = '='; /* as it was, for whoever looks at the process */
 	}
-	if (!program->queues || !program->batch || !program->counters.rows)
-		fail("queues, batch and counters must be given");
-	if (program->counters.length < program->queues * TAG_ENTRIES)
-		fail("counters has too few rows");
+	if (!program->queues || !program->batch || !program->answered.rows)
+		fail("queues, batch and answered must be given");
+	if (program->answered.length < program->queues * TAG_ENTRIES)
+		fail("answered has too few rows");
 }

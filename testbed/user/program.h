@@ -34,19 +34,6 @@ struct entry {
 	unsigned int first, last;
 };
 
-/* Packets as on the wire, and their IP bytes. A BPF array, one row a thread and entry: written by
- * the program, read by NodeStatus. */
-struct entry_counters {
-	__u64 arrived; /* from the queue */
-	__u64 arrived_bytes;
-	__u64 accepted; /* on to the kernel's routing */
-	__u64 accepted_bytes;
-	__u64 returned; /* back to the chain */
-	__u64 returned_bytes;
-	__u64 failed; /* could not be sent back, or an NF broke off: dropped */
-	__u64 failed_bytes;
-};
-
 struct program {
 	unsigned int queue, queues; /* the first one's number; how many */
 	unsigned int length, batch;
@@ -56,7 +43,7 @@ struct program {
 	struct stage stages[MAX_STAGES];
 	unsigned int n_stages;
 	struct entry entries[TAG_ENTRIES];
-	struct user_table counters; /* struct entry_counters, thread * TAG_ENTRIES + entry */
+	struct user_table answered; /* struct answered, at thread * TAG_ENTRIES + entry */
 };
 
 /* What became of a packet. */

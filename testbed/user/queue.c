@@ -218,10 +218,10 @@ static void take(struct queue *queue, struct arrival *arrival)
 	const struct program *program = queue->program;
 	const struct entry *entry = entry_of(program, arrival->user.mark);
 	struct packet pkt = { .hook = &arrival->user };
-	struct entry_counters *counters;
+	struct answered *counters;
 	enum outcome outcome;
 
-	counters = user_row(&program->counters,
+	counters = user_row(&program->answered,
 			    queue->thread * TAG_ENTRIES + TAG_ENTRY(arrival->user.mark));
 	if (!entry || !packet_find(&pkt)) { /* not one of ours */
 		answer(queue, NF_DROP, arrival);

@@ -18,7 +18,8 @@
 
 python_stage *run_python;
 
-/* The loader takes two files for one where they are the same file: give it a copy. */
+/* The loader takes two files for one where they are the same file or have the same name: give it a
+ * copy, which stays open so that its name is nobody else's. */
 static void *load_copy(const char *path)
 {
 	int from = open(path, O_RDONLY | O_CLOEXEC), copy = memfd_create("nf", MFD_CLOEXEC);
@@ -37,7 +38,6 @@ static void *load_copy(const char *path)
 	if (!library)
 		fail("%s: %s", path, dlerror());
 	close(from);
-	close(copy);
 	return library;
 }
 

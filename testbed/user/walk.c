@@ -41,7 +41,7 @@ enum outcome walk(const struct program *program, const struct entry *entry, stru
 	for (i = entry->first; i <= entry->last; i++) {
 		stage = &program->stages[i];
 		if ((entry->reply ? stage->reply : stage->nf)(pkt) == DROP)
-			return PACKET_DROPPED;
+			return user_of(pkt)->failed ? PACKET_FAILED : PACKET_DROPPED;
 	}
 	return entry->back ? PACKET_BACK : PACKET_ACCEPTED;
 }
