@@ -15,7 +15,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 APT_PACKAGES := \
     ca-certificates clang conntrack ethtool gcc iperf3 iproute2 iptables iputils-ping kmod libbpf-dev \
     libbpf-tools libbpf1 libc6-dev libmnl-dev libnetfilter-queue-dev linux-libc-dev llvm mininet \
-    nftables procps python3 python3-venv tcpdump util-linux
+    nftables procps python3 python3-venv sockperf tcpdump util-linux
 # Handy when one looks at what is loaded; nothing depends on it.
 APT_OPTIONAL := bpftool
 # What only `make test` installs, where the distribution has it as a package (Ubuntu's is a snap).

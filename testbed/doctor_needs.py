@@ -231,6 +231,7 @@ TOOLS: tuple[Tool, ...] = (
         "libbpf-tools",
         pattern=r"\d+(?:\.\d+)*",
     ),
+    Tool("sockperf", "round-trip times", "sockperf"),
     Tool("tcpdump", "looking at packets by hand", "tcpdump"),
     Tool("bpftool", "looking at loaded programs by hand", "bpftool", ("version",)),
 )
