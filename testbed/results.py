@@ -99,6 +99,8 @@ file                       what wrote it
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -121,12 +123,14 @@ __all__ = [
     "Validity",
     "Window",
     "dump_result",
+    "read_json",
     "read_result",
 ]
 
 FORMAT = "nfcbed-result"
 VERSION = 2
 RESULT_FILE = "result.json"
+_DEEPEST = 40
 
 
 class _Part(BaseModel):
@@ -308,17 +312,36 @@ def read_result(folder: Path) -> Result:
     :raises UserError: there is none, or it is not one of ours; the message says which field.
     """
     path = folder / RESULT_FILE
+    if not os.path.lexists(path):
+        raise UserError(f"{folder}: holds no result ({RESULT_FILE} is not there)")
+    return parse_result(read_json(path), path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that may come from anybody.
+
+    :raises UserError: it cannot be read, is no file, no JSON, or nested deeper than anything here.
+    """
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is no file")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: holds no result ({RESULT_FILE} is not there)") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not JSON: {error}") from None
-    return parse_result(data, path)
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [entry for value in level for entry in _entries(value)]
+    if level:
+        raise UserError(f"{path}: is nested more than {_DEEPEST} deep")
+    return data
+
+
+def _entries(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def parse_result(data: Any, path: Path) -> Result:

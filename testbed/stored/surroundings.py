@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -12,6 +13,7 @@ from typing import Any
 
 from testbed.errors import UserError
 from testbed.experiment.folder import ENVIRONMENT_FILE
+from testbed.results import read_json
 
 __all__ = ["environment_differences", "flat", "read_environment", "summary"]
 
@@ -39,12 +41,9 @@ def read_environment(folder: Path) -> dict[str, Any] | None:
     :raises UserError: the file is not one of ours.
     """
     path = folder / ENVIRONMENT_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    found = read_json(path)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise UserError(f"{path}: is not an environment of nfcbed (no format {FORMAT!r})")
     return found

@@ -230,6 +230,20 @@ def test_message_moves_no_cursor(
     assert "\\x1b[2J" in message
 
 
+@pytest.mark.parametrize("name", ["result.json", "environment.json"])
+@pytest.mark.parametrize("deep", [100, 100_000])
+def test_file_nested_without_end_is_refused(
+    store: Store, capsys: pytest.CaptureFixture[str], name: str, deep: int
+) -> None:
+    """One message, whether JSON's own reader gives up or what comes after it would have to."""
+    folder = store("one")
+    text = (folder / "result.json").read_text() if name == "result.json" else '{"facts": {}}'
+    nested = text.replace('"facts": {', '"facts": {"x": ' + "[" * deep + "]" * deep + ', "y": 1, ')
+    (folder / name).write_text(nested.replace('"y": 1, }', '"y": 1}'))
+    assert main(["results", "show", str(folder)]) == 2
+    assert f"{name}: is n" in capsys.readouterr().err
+
+
 def test_file_that_is_no_environment_is_named(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
