@@ -3,6 +3,7 @@
 
 ``found``     which results there are below a folder, and which of each experiment is shown
 ``items``     what the thesis published, how each of its values is judged, how its set-up differs
+``methods``   how an experiment measures, in its own module's words
 ``verdicts``  pure: a value beside the published one, and what may be said of it
 ``tables``    pure: a result as tables
 ``values``    pure: all that stands in the report

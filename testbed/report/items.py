@@ -93,9 +93,6 @@ _TRAFFIC = Difference(
     "two UDP flows of 1 Gbit/s for 10 s",
     "the same by iperf3, from a fixed port; neighbours are static; iperf3 paces in bursts",
 )
-_BEYOND = (
-    Difference("Published", "not measured", "beyond chapter 7: there is nothing to compare with"),
-)
 
 _FIG7_2 = Item(
     experiment="fig7_2",
@@ -237,15 +234,14 @@ class _Known(dict[str, str]):
         return "(not stored)"
 
 
-def differences_of(item: Item | None, known: Mapping[str, object]) -> tuple[Difference, ...]:
-    """How the set-up differs; of an experiment that the thesis lacks if there is no item.
+def differences_of(item: Item, known: Mapping[str, object]) -> tuple[Difference, ...]:
+    """How the set-up differs.
 
     :param known: a result's parameters and facts.
     """
     plain = {name: str(v) for name, v in known.items() if isinstance(v, int | float | str)}
     texts = _Known(plain)
-    own = item.differences if item is not None else _BEYOND
     return tuple(
         Difference(d.what, d.thesis, d.here.format_map(texts))
-        for d in ((*_ALWAYS, *own) if item is not None else own)
+        for d in (*_ALWAYS, *item.differences)
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from testbed.report.found import Chosen, Found
 from testbed.report.items import ITEMS, Item, differences_of
+from testbed.report.methods import method_of
 from testbed.report.tables import Table, difference_table, interval, number, result_tables
 from testbed.report.verdicts import Mark, Verdict, Word, compare, marks
 from testbed.results import Result
@@ -81,6 +82,8 @@ class Group:
 class Section:
     """One experiment.
 
+    :ivar method: how it measures, by paragraphs.
+    :ivar differences: from the thesis; None of what it did not measure.
     :ivar run: what was run, as pairs of a term and a text.
     :ivar no_figure: why there is none.
     :ivar commands: a command line, and what it is good for.
@@ -94,7 +97,8 @@ class Section:
     validity: str
     run: tuple[tuple[str, str], ...]
     tables: tuple[Table, ...]
-    differences: Table
+    method: tuple[str, ...]
+    differences: Table | None
     commands: tuple[tuple[str, str], ...]
     figure: Figure | None = None
     no_figure: str = ""
@@ -248,7 +252,8 @@ def _section(chosen: Chosen, item: Item | None, figure: Figure | str) -> Section
         validity=_validity(result),
         run=tuple(_run(chosen)),
         tables=tuple(result_tables(result)),
-        differences=difference_table(differences_of(item, known)),
+        method=method_of(result.experiment),
+        differences=difference_table(differences_of(item, known)) if item else None,
         commands=(
             (f"sudo nfcbed rerun {folder}", "the same again, from this result's own file"),
             (

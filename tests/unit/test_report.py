@@ -270,6 +270,9 @@ def test_curves_beyond_chapter_7_have_a_table_of_their_own(store: Store, texts: 
     )
     html, markdown = texts()
     assert "Beyond chapter 7" in Page(html).words
+    method = "what is seen is the way from one NF to the next"
+    assert method in Page(html).words
+    assert method in markdown
     assert "| 0 | 219.4 \\[218, 221\\] | 500 |" in markdown
     assert "| 32 | 283.5 | – |" in markdown
     assert "nftables, 32: more than nft takes" in markdown
