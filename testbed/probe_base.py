@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import socket
 import struct
 from collections.abc import Callable
@@ -24,6 +25,7 @@ __all__ = [
     "ProbeSpec",
     "State",
     "attribute",
+    "bpf_call",
     "is_privileged",
     "libc_call",
     "mount",
@@ -125,6 +127,23 @@ def attribute(kind: int, payload: bytes | int | str) -> bytes:
         payload = payload.encode() + b"\0"
     padding = -len(payload) % 4
     return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * padding
+
+
+_BPF_CALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_BPF_ATTRIBUTES = 152  # bytes of union bpf_attr, as far as this project fills it
+
+
+def bpf_call(command: int, attributes: bytes) -> tuple[int, bytes]:
+    """bpf(2); returns its result, and the attributes as they are afterwards.
+
+    :param attributes: the start of ``union bpf_attr``; the rest is zero.
+    :raises KeyError: its number on this machine is not known here.
+    :raises OSError: the kernel refused.
+    """
+    number, size = _BPF_CALL[platform.machine()], _BPF_ATTRIBUTES
+    buffer = ctypes.create_string_buffer(attributes.ljust(size, b"\0"), size)
+    arguments = (ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(size))
+    return libc_call("syscall", *arguments), buffer.raw
 
 
 def netlink_request(kind: int, payload: bytes, *, family: int = 0, flags: int = 0) -> None:

@@ -26,15 +26,13 @@ from testbed.probe_base import (
     CouldNotTell,
     ProbeSpec,
     attribute,
-    libc_call,
+    bpf_call,
     mount,
     netlink_request,
 )
 from testbed.probe_net import LOOPBACK, TC_H_CLSACT, add_link, add_qdisc
 
 __all__ = ["PROBES"]
-
-_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 
 _MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _OBJ_PIN, _TEST_RUN = 0, 2, 5, 6, 10
 _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS = 17, 28, 32
@@ -81,12 +79,11 @@ def _bpf(command: int, attributes: bytes) -> int:
 
     :raises OSError: the kernel refused.
     """
-    number = _SYSCALL.get(platform.machine())
-    if number is None:
-        raise CouldNotTell(f"the number of bpf(2) on {platform.machine()} is not known here")
-    buffer = ctypes.create_string_buffer(attributes.ljust(152, b"\0"), 152)
-    arguments = (ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(152))
-    return libc_call("syscall", *arguments)
+    try:
+        return bpf_call(command, attributes)[0]
+    except KeyError:
+        machine = platform.machine()
+        raise CouldNotTell(f"the number of bpf(2) on {machine} is not known here") from None
 
 
 def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
@@ -138,10 +135,8 @@ def _test_run(program: int, *, flags: int = 0, repeat: int = 1) -> int:
         *(repeat, 0, 0, 0, 0, 0),
         *(flags, 0, 0),
     )
-    buffer = ctypes.create_string_buffer(attributes.ljust(152, b"\0"), 152)
-    number = ctypes.c_long(_SYSCALL[platform.machine()])
-    libc_call("syscall", number, ctypes.c_int(_TEST_RUN), buffer, ctypes.c_uint(152))
-    return int(struct.unpack_from("=I", buffer, 4)[0])
+    _, after = bpf_call(_TEST_RUN, attributes)
+    return int(struct.unpack_from("=I", after, 4)[0])
 
 
 def _link(program: int, target: int, attach_type: int, *, flags: int = 0, more: bytes = b"") -> int:

@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from testbed.bpf.btf import Btf, Layout
 from testbed.bpf.library import BpfError
-from testbed.bpf.links import FILTER_PRIORITY, Link, TcFilter, attach_tc, tcx_egress_programs
+from testbed.bpf.links import (
+    FILTER_PRIORITY,
+    Link,
+    TcFilter,
+    attach_netfilter,
+    attach_tc,
+    tcx_egress_programs,
+)
 from testbed.bpf.maps import Map, possible_cpus
 from testbed.bpf.object import BpfObject, Program, TestRun
 
@@ -20,6 +27,7 @@ __all__ = [
     "Program",
     "TcFilter",
     "TestRun",
+    "attach_netfilter",
     "attach_tc",
     "possible_cpus",
     "tcx_egress_programs",

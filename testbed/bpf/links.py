@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Attaching programs to an interface's ingress: tcx where the kernel has it, clsact where not."""
+"""Attaching programs to an interface, by tcx or else by clsact, and to netfilter's PRE_ROUTING."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from pathlib import Path
 
-from testbed.bpf.library import check, libbpf
+from testbed.bpf.library import BpfError, check, libbpf
 from testbed.bpf.object import Program
+from testbed.probe_base import bpf_call
 
-__all__ = ["FILTER_PRIORITY", "Link", "TcFilter", "attach_tc", "tcx_egress_programs"]
+__all__ = [
+    "FILTER_PRIORITY",
+    "Link",
+    "TcFilter",
+    "attach_netfilter",
+    "attach_tc",
+    "tcx_egress_programs",
+]
 
 _TCX_INGRESS, _TCX_EGRESS = 46, 47  # enum bpf_attach_type
 _TC_INGRESS, _TC_EGRESS = 1, 2  # enum bpf_tc_attach_point
@@ -19,7 +28,7 @@ FILTER_PRIORITY = 0x4E46
 
 
 class Link:
-    """A tcx link: the program runs while the link is open or pinned."""
+    """A tcx or netfilter link: the program runs while the link is open or pinned."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -41,6 +50,25 @@ class Link:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+_LINK_CREATE, _NETFILTER, _IPV4, _PRE_ROUTING = 28, 45, 2, 0
+
+
+def attach_netfilter(program: Program, *, priority: int) -> Link:
+    """Run a program at PRE_ROUTING of this thread's network namespace, for IPv4.
+
+    :param priority: the smaller runs earlier (enum nf_ip_hook_priorities). One program each.
+    :raises BpfError: the kernel refused, such as EBUSY where the priority is taken.
+    """
+    attributes = struct.pack(
+        "=IIIIIIiI", program.fd, 0, _NETFILTER, 0, _IPV4, _PRE_ROUTING, priority, 0
+    )
+    try:
+        return Link(bpf_call(_LINK_CREATE, attributes)[0])  # libbpf can do it from 1.3 on
+    except OSError as error:
+        where = f"netfilter PRE_ROUTING, priority {priority}"
+        raise BpfError(f"attach {program.name} at {where}", error.errno or 0) from None
 
 
 def tcx_egress_programs(ifindex: int) -> int:
