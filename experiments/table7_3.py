@@ -28,7 +28,7 @@ from experiments._states import States, run_tool, said
 from experiments._usage import Reading, Sample, Usage, compared, exactness, judge, series
 from testbed.bpf.held import objects_in_use, run_time_counted
 from testbed.chain import Policy
-from testbed.datapath.tc import TcDatapath
+from testbed.datapath import Datapath
 from testbed.errors import RunError
 from testbed.experiment.cputime import CpuTimes, cpu_time_traced
 from testbed.experiment.procstat import PROC_STAT_FILE, plain_stat, read_stat, tick_s
@@ -228,7 +228,7 @@ def spend(scene: Scene, cpu: CpuTimes, for_s: float) -> dict[str, Any]:
     }
 
 
-def _names(datapath: TcDatapath) -> dict[int, str]:
+def _names(datapath: Datapath) -> dict[int, str]:
     """What the chain's programs are called, by kernel id."""
     objects = {"classifier": datapath.classifier, "forward": datapath.last, **datapath.stages}
     return {

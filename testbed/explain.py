@@ -17,8 +17,10 @@ from testbed.fields import ANY, protocol_name
 
 __all__ = ["Line", "as_text", "explain", "explain_live"]
 
-_CLASSIFIER = "testbed/bpf/classifier.tc.bpf.c: classify()"
-_LAST = "testbed/bpf/forward.tc.bpf.c: {}()"
+_ENTERS = {
+    "tc": "tc ingress of each of the node's interfaces",
+    "xdp": "XDP at each of the node's interfaces",
+}
 _AFTER = {
     "stack": "on to the kernel's routing",
     "direct": "TTL, route, neighbour, and out (what needs the kernel's help goes to its routing)",
@@ -88,11 +90,17 @@ def _first(text: str) -> str:
     return text.split(". ")[0].rstrip(".").strip()
 
 
-def _chain_lines(plan: ChainPlan, notes: Mapping[str, str]) -> Iterator[Line]:
+def _code(plan: NodePlan, name: str, program: str) -> str:
+    hook = plan.datapath if plan.datapath in _ENTERS else "tc"
+    return f"testbed/bpf/{name}.{hook}.bpf.c: {program}()"
+
+
+def _chain_lines(node: NodePlan, plan: ChainPlan, notes: Mapping[str, str]) -> Iterator[Line]:
     for position, stage in enumerate(plan.stages, start=1):
         yield from _stage_lines(position, stage, notes.get(stage.label, ""))
     forward = plan.chain.forward
-    yield Line("then", f"forward: {forward}, {_AFTER[forward]}", _LAST.format(plan.last_step))
+    last = _code(node, "forward", plan.last_step)
+    yield Line("then", f"forward: {forward}, {_AFTER[forward]}", last)
     for stage in plan.stages:
         if stage.reply_slot:
             name = stage.nf.name
@@ -117,22 +125,29 @@ def _matched(plan: NodePlan, match: Match, notes: Mapping[str, str]) -> Iterator
         f"{match.order + 1} of {plan.n_rules} (priority {match.rule.priority}):"
         f" {_rule(match.rule)} → chain {chain.id}, {chain.name}",
     )
-    yield from _chain_lines(next(c for c in plan.chains if c.chain.id == chain.id), notes)
+    yield from _chain_lines(plan, next(c for c in plan.chains if c.chain.id == chain.id), notes)
 
 
 def explain(
     plan: NodePlan,
     packet: FiveTuple,
     *,
-    where: str = "tc ingress of each of the node's interfaces",
+    where: str | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> list[Line]:
     """The way of a packet under a policy.
 
-    :param where: the chaining point, in words.
+    :param where: the chaining point, in words; else as the policy's datapath has it.
     :param notes: more about a stage, by its label.
     """
-    lines = [Line("packet", _packet(packet)), Line("enters", where, _CLASSIFIER)]
+    lines = [
+        Line("packet", _packet(packet)),
+        Line(
+            "enters",
+            where or _ENTERS.get(plan.datapath, plan.datapath),
+            _code(plan, "classifier", "classify"),
+        ),
+    ]
     match = plan.policy.match(packet)
     if match is None:
         lines += _unmatched(plan)

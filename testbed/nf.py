@@ -82,6 +82,7 @@ class Param(_Value):
     :ivar choices: what a choice may be; the object gets the position.
     :ivar needs: what a choice needs of the kernel beyond the datapath: choice to probe, by the
         keys of ``nfcbed doctor --json``.
+    :ivar only_at: a choice that not every datapath can carry out: choice to datapaths.
     :ivar rodata: the read-only variable that is set to (value + the parameter ``plus``) × the
         parameter ``times`` × scale, rounded down.
     :ivar sets: further read-only variables that are set where the parameter is given.
@@ -102,6 +103,7 @@ class Param(_Value):
     one_of: str | None = None
     choices: Names = ()
     needs: Mapping[str, str] = {}
+    only_at: Mapping[str, Names] = {}
     rodata: str | None = None
     scale: Number = 1
     plus: str | None = None
@@ -116,8 +118,9 @@ class Param(_Value):
     def _consistent(self) -> Self:
         if (self.type == "choice") != bool(self.choices):
             raise problem("a choice, and nothing else, has choices", at=("choices",))
-        if not self.needs.keys() <= set(self.choices):
-            raise problem("must name choices", at=("needs",))
+        for name, choices in (("needs", self.needs), ("only_at", self.only_at)):
+            if not choices.keys() <= set(self.choices):
+                raise problem("must name choices", at=(name,))
         if (self.type == "table") != bool(self.columns and self.bpf_map):
             raise problem("a table, and nothing else, has columns and bpf_map", at=("type",))
         if [self.required, self.default is not None, self.one_of is not None].count(True) != 1:
@@ -193,6 +196,7 @@ class Param(_Value):
 class NFDescription(_Value):
     """One NF's description; the parts that are not said here speak for themselves.
 
+    :ivar user: its forms in user space, the preferred one first: ``native``, ``python``.
     :ivar translates: whether it rewrites addresses and has to see the replies.
     :ivar fragment: what becomes of a fragment.
     :ivar drop_reasons: in the order of the object's ``counters.dropped``.
@@ -204,6 +208,7 @@ class NFDescription(_Value):
     summary: str
     source: str
     datapaths: Names
+    user: Names = ("native",)
     translates: bool
     fragment: str
     state: State | None = None

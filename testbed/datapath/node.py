@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from testbed.chain import Policy
+from testbed.datapath.datapaths import open_datapath
 from testbed.datapath.plan import NodePlan, make_plan
-from testbed.datapath.tc import TcDatapath
-from testbed.datapath.ways import ways_out
 from testbed.errors import UnsupportedError
 from testbed.netnode import NetNode
 from testbed.probe import probe
@@ -44,6 +43,7 @@ class NfcNode:
     :param policy: which chains.
     :param bpffs: the run's bpffs; the node gets a folder of its own name there.
     :raises BpfError: the kernel refused a program or a map; nothing is left of it.
+    :raises PolicyError: no datapath carries the policy as it asks.
     :raises UnsupportedError: the kernel lacks what an NF's parameters ask for.
 
     While a chain translates, the node routes packets that bear an address of its own as their
@@ -61,12 +61,7 @@ class NfcNode:
         _require(plan)
         with self.node.netns():
             self._accept_local = _ACCEPT_LOCAL.read_text()
-            self.datapath = TcDatapath(
-                plan,
-                folder=self._folder,
-                ways=ways_out(),
-                tcx=probe("tcx").state == "yes",
-            )
+            self.datapath = open_datapath(plan, folder=self._folder)
             try:
                 if plan.translates:
                     _ACCEPT_LOCAL.write_text("1")
@@ -86,9 +81,9 @@ class NfcNode:
             self._stop()
 
     def refresh_ways(self) -> None:
-        """Look again which interfaces have a queue; call it after a queue was added or removed."""
+        """Look at the interfaces again; call it after a queue was added or removed."""
         with self.node.netns():
-            self.datapath.set_ways(ways_out(own=self.datapath.plan.translates))
+            self.datapath.refresh()
 
     def describe(self) -> dict[str, Any]:
         """What runs here, as plain JSON values."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.chain import NF, Chain, Policy
+from testbed.datapath.carriers import USER, carrier_of
 from testbed.errors import PolicyError
 from testbed.nf import FlowTable, NFDescription, load_descriptions
 from testbed.policy import check_policy
@@ -29,6 +30,7 @@ MAX_MASKS = 64
 """Different masks in a policy: the classifier looks up once in each (classifier.tc.bpf.c)."""
 
 _MAX_HEADS = 16
+_IN_KERNEL = ("tc", "xdp", "netfilter")
 _LAST_STEPS = {"stack": "to_stack", "direct": "to_wire"}
 _FLOW_TIMES: tuple[FlowTable, ...] = ("idle_s", "unreplied_s", "replied_s", "tcp_idle_s")
 
@@ -38,15 +40,22 @@ class Stage:
     """One NF's place in a chain.
 
     :ivar label: unique in the node: ``<chain id>/<position>-<nf>``; also its folder of pins.
+    :ivar carrier: the datapath that carries it.
     :ivar reply_slot: 0 where the NF does not translate.
     """
 
     label: str
     nf: NF
     description: NFDescription
+    carrier: str
     next_slot: int
     reply_slot: int = 0
     reply_next_slot: int = 0
+
+    @property
+    def language(self) -> str:
+        """In which form it runs in user space: ``native`` or ``python``."""
+        return "python" if self.nf.place == "python" else self.description.user[0]
 
     @property
     def constants(self) -> dict[str, int]:
@@ -86,6 +95,14 @@ class NodePlan:
     groups: tuple[MaskGroup, ...]
     slots: int
     flow_table: Mapping[FlowTable, int]
+
+    @property
+    def datapath(self) -> str:
+        """The datapath that runs the chains: the one to user space, where a single NF needs it."""
+        carriers = {stage.carrier for stage in self.stages()}
+        if USER in carriers:
+            return USER
+        return self.policy.datapath if self.policy.datapath in _IN_KERNEL else "tc"
 
     @property
     def n_rules(self) -> int:
@@ -158,16 +175,21 @@ class _Slots:
         return self.used
 
 
-def _plan_chain(chain: Chain, slots: _Slots, known: Mapping[str, NFDescription]) -> ChainPlan:
+def _plan_chain(
+    policy: Policy, index: int, slots: _Slots, known: Mapping[str, NFDescription]
+) -> ChainPlan:
+    chain = policy.chains[index]
     head, reply_next = slots.take(), slots.take()
     stages = []
     for position, nf in enumerate(chain.nfs):
         description = known[nf.name]
+        place = f"chains[{index}].nfs[{position}]"
         stages.append(
             Stage(
                 label=f"{chain.id}/{position}-{nf.name}",
                 nf=nf,
                 description=description,
+                carrier=carrier_of(policy, nf, description, field=place),
                 next_slot=slots.take(),
                 reply_slot=slots.take() if description.translates else 0,
                 reply_next_slot=reply_next if description.translates else 0,
@@ -196,12 +218,13 @@ def _flow_table(chains: tuple[ChainPlan, ...]) -> dict[FlowTable, int]:
 def make_plan(policy: Policy) -> NodePlan:
     """Lay a policy out for a node.
 
-    :raises PolicyError: an NF or a parameter is wrong, or it needs more than the classifier holds.
+    :raises PolicyError: an NF or a parameter is wrong, the datapath cannot carry it, or it needs
+        more than the classifier holds.
     """
     check_policy(policy)
     known = load_descriptions()
     slots = _Slots()
-    chains = tuple(_plan_chain(chain, slots, known) for chain in policy.chains)
+    chains = tuple(_plan_chain(policy, index, slots, known) for index in range(len(policy.chains)))
     groups = group_by_mask([rule for _, rule in policy.ordered_rules()])
     if len(groups) > MAX_MASKS:
         raise PolicyError(

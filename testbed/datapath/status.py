@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from testbed.bpf import Map
+from testbed.datapath.linked import HANDED_OVER, SPECIALS
 from testbed.datapath.plan import ChainPlan, NodePlan, Stage
-from testbed.datapath.tc import HANDED_OVER, SPECIALS
+from testbed.datapath.steps import user_steps
+from testbed.datapath.stepstatus import StepStatus, read_step
 
 __all__ = ["Count", "NodeStatus", "StageStatus"]
 
@@ -28,8 +30,8 @@ class Count:
 class StageStatus:
     """What one NF instance saw.
 
-    :ivar seen: what entered the chain less what was dropped before this NF. Read one after the
-        other, the counters can differ by the packets of a moment while traffic flows.
+    :ivar seen: what entered the chain less what was dropped before this NF (of an NF in user
+        space: what came to its program, less likewise). Read one after the other, the counters can differ by the packets of a moment while traffic flows.
     :ivar dropped: by reason.
     :ivar replies_dropped: by reason, of packets on the way back, which enter no chain.
     :ivar missed: packets that found no next program, which must not happen; they were dropped.
@@ -95,7 +97,7 @@ class NodeStatus:
     def _stage(self, stage: Stage, seen: Count) -> tuple[StageStatus, Count]:
         """Counters of one NF instance, and what it passed on."""
         with self._map("chains", stage.label, "counters") as counters:
-            total = counters.total(0)
+            total = counters.grand_total()
 
         def by_reason(counts: list[int]) -> dict[str, int]:
             return {r.name: n for r, n in zip(stage.description.drop_reasons, counts, strict=False)}
@@ -114,22 +116,42 @@ class NodeStatus:
         passed_on = Count(packets=seen.packets - gone, bytes=seen.bytes - total["dropped_bytes"])
         return status, passed_on
 
+    def steps(self) -> list[StepStatus]:
+        """What became of the packets that went to user space, step by step."""
+        return [read_step(self.folder, step) for step in user_steps(self.plan)]
+
     def stages(self) -> list[StageStatus]:
         """Counters of all NF instances, chain by chain."""
         found = []
+        steps = self.steps()
+        enter, leave = ({step.nfs[end]: step.there for step in steps} for end in (0, -1))
         for chain in self.plan.chains:
             here = self.entered(chain)
             for stage in chain.stages:
+                if way := enter.get(stage.label):
+                    here = Count(packets=way.arrived, bytes=way.arrived_bytes)
                 status, here = self._stage(stage, here)
                 found.append(status)
+                if way := leave.get(stage.label):
+                    here = Count(
+                        packets=way.returned + way.passed_over,
+                        bytes=way.returned_bytes + way.passed_over_bytes,
+                    )
         return found
 
     def forwarded(self) -> tuple[Count, dict[str, int]]:
-        """What the last steps got, and why ``direct`` handed packets to the kernel after all."""
+        """What the last steps got, and why ``direct`` handed packets to the kernel after all.
+
+        A step into user space that ends its chain accepts its packets itself.
+        """
         with self._map("forward", "counters") as counters:
             total = counters.total(0)
         handed = dict(zip(HANDED_OVER, total["handed"], strict=True))
-        return Count(packets=total["packets"], bytes=total["bytes"]), handed
+        accepted = [way for step in self.steps() for way in step.accepting]
+        return Count(
+            packets=total["packets"] + sum(way.returned for way in accepted),
+            bytes=total["bytes"] + sum(way.returned_bytes for way in accepted),
+        ), handed
 
     def flows(self) -> list[tuple[dict[str, int], dict[str, Any]]]:
         """The flow table: 5-tuple (numbers, host byte order) and entry."""

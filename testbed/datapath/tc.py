@@ -1,148 +1,50 @@
 # SPDX-License-Identifier: MIT
-"""The `tc` datapath: a node's chains as linked eBPF programs at tcx or clsact ingress.
-
-Everything is built, filled and pinned beside the traffic first; the chains take effect when the
-classifier is attached, interface by interface, as the last step.
-"""
+"""The `tc` datapath: linked programs at tcx or clsact ingress of a node's interfaces."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-from testbed.bpf import BpfObject, Link, Map, TcFilter, attach_tc
-from testbed.datapath.plan import ChainPlan, NodePlan, Stage
-from testbed.errors import RunError
-from testbed.paths import BUILD
-from testbed.policy import dump_policy
+from testbed.bpf import BpfObject, Link, TcFilter, attach_tc
+from testbed.datapath.linked import LinkedDatapath, make_folder, pin
+from testbed.datapath.plan import NodePlan
+from testbed.datapath.ways import ways_out
+from testbed.probe import probe
 
-__all__ = ["SPECIALS", "WAY_PEER", "WAY_QUEUE", "TcDatapath"]
-
-SPECIALS = ("unmatched", "left_alone", "replies", "table_full", "missed")
-"""Counters behind those of the rules, in order (enum special in classifier.tc.bpf.c)."""
-
-HANDED_OVER = ("ttl", "options", "route", "neighbour", "too_long")
-"""Why the last step ``to_wire`` gave a packet to the kernel (enum handed_over)."""
-
-WAY_QUEUE, WAY_PEER = 0, 1  # enum way in forward.tc.bpf.c
+__all__ = ["TcDatapath"]
 
 
-class TcDatapath:
-    """Chains of one node, running while this object is open.
+class TcDatapath(LinkedDatapath):
+    """Chains of one node at tc; see :class:`LinkedDatapath`.
 
-    :param plan: what to build.
-    :param folder: folder in a bpffs, for this node alone; made here.
-    :param ways: interface index to how to leave by it: ``WAY_PEER`` or ``WAY_QUEUE``.
     :param tcx: whether the kernel has tcx links.
-
-    All calls are made from within the node's network namespace.
     """
 
+    name = "tc"
+
     def __init__(self, plan: NodePlan, *, folder: Path, ways: Mapping[int, int], tcx: bool) -> None:
-        self.plan = plan
-        self.folder = folder
         self.tcx = tcx
         self.links: dict[str, Link | TcFilter] = {}
-        self.interfaces: tuple[str, ...] = ()
-        self.stages: dict[str, BpfObject] = {}
-        self._undo = contextlib.ExitStack()
-        try:
-            self._build(ways)
-        except BaseException:
-            self._undo.close()
-            raise
+        super().__init__(plan, folder=folder, ways=ways)
 
-    def _open(self, name: str) -> BpfObject:
-        bpf = BpfObject(BUILD / name)
-        self._undo.callback(bpf.close)
-        return bpf
+    @classmethod
+    def open(cls, plan: NodePlan, *, folder: Path) -> Self:
+        """Build it for the node in whose namespace this is called."""
+        return cls(plan, folder=folder, ways=ways_out(), tcx=probe("tcx").state == "yes")
 
-    def _build(self, ways: Mapping[int, int]) -> None:
-        self.last = self._open("testbed/forward.tc.bpf.o")
-        self.last.resize("slots", self.plan.slots)
-        self.last.load()
-        self.slots = self.last.map("slots")
-        self.set_ways(ways)
-        self.classifier = self._load_classifier()
-        self._fill_classifier()
-        for chain in self.plan.chains:
-            for stage in chain.stages:
-                self.stages[stage.label] = self._load_stage(stage)
-            self._link(chain)
-        self._pin()
+    def refresh(self) -> None:
+        """Look again which interfaces have a queue."""
+        self.set_ways(ways_out(own=self.plan.translates))
 
-    def _load_classifier(self) -> BpfObject:
-        bpf = self._open("testbed/classifier.tc.bpf.o")
-        bpf.share("slots", self.slots)
-        bpf.constants(self.plan.classifier_constants)
-        if not self.plan.translates:
-            bpf.leave_out("classify_out")
-        bpf.resize("rules", max(1, self.plan.n_rules))
-        bpf.resize("rule_counters", self.plan.n_rules + len(SPECIALS))
-        bpf.resize("flows", 2 * self.plan.max_flows)  # both directions
-        bpf.resize("numbers", self.plan.max_flows)
-        bpf.resize("owners", self.plan.max_flows + 1)
-        bpf.load()
-        return bpf
-
-    def _fill_classifier(self) -> None:
-        self.classifier.map("rules").fill(self.plan.rules())
-
-    def _load_stage(self, stage: Stage) -> BpfObject:
-        bpf = self._open(f"nfs/{stage.nf.name}.tc.bpf.o")
-        bpf.share("slots", self.slots)
-        if "flows" in bpf.map_names:
-            bpf.share("flows", self.classifier.map("flows"))
-        if "states" in bpf.map_names:
-            bpf.resize("states", self.plan.max_flows + 1)
-        for name, entries in stage.description.map_sizes(stage.nf.params).items():
-            bpf.resize(name, entries)
-        tables = stage.description.tables(stage.nf.params)
-        for name, rows in tables.items():
-            bpf.resize(name, max(1, len(rows)))
-        bpf.constants(stage.constants)
-        bpf.load()
-        for name, rows in tables.items():
-            bpf.map(name).fill(enumerate(rows))
-        return bpf
-
-    def _link(self, chain: ChainPlan) -> None:
-        """Fill the chain's slots, the last one first: nothing points to what is not there yet."""
-        following = self.last.program(chain.last_step).fd
-        self.slots.set_program(chain.reply_next, following)
-        for stage in reversed(chain.stages):
-            bpf = self.stages[stage.label]
-            self.slots.set_program(stage.next_slot, following)
-            if stage.reply_slot:
-                self.slots.set_program(stage.reply_slot, bpf.program("nf_reply").fd)
-            following = bpf.program("nf").fd
-        self.slots.set_program(chain.head, following)
-
-    def _pin(self) -> None:
-        """Name everything under the node's folder, so that it can be looked at from outside."""
-        self._pin_object(self.last, self.folder / "forward")
-        self._pin_object(self.classifier, self.folder / "classifier")
-        for label, bpf in self.stages.items():
-            self._pin_object(bpf, self.folder / "chains" / label)
-
-    def _pin_object(self, bpf: BpfObject, folder: Path) -> None:
-        _make_folder(folder, self._undo)
-        for name in bpf.map_names:
-            _pin(bpf.map(name), folder / name, self._undo)
-        for name in bpf.program_names:
-            _pin(bpf.program(name), folder / name, self._undo)
-
-    def set_ways(self, ways: Mapping[int, int]) -> None:
-        """Say how to leave by each interface (forward: direct)."""
-        table = self.last.map("ways")
-        for ifindex, way in ways.items():
-            table.set(ifindex, way)
+    def _prepare(self, classifier: BpfObject) -> None:
+        """Nothing comes back from user space here."""
+        classifier.leave_map_out("resumes")
 
     def attach(self, interfaces: Mapping[str, int]) -> None:
         """Let the interfaces' packets enter the chains: name to index."""
-        _make_folder(self.folder / "links", self._undo)
+        make_folder(self.folder / "links", self._undo)
         for name, ifindex in interfaces.items():
             self._attach(name, "classify", ifindex)
             if self.plan.translates:
@@ -153,50 +55,10 @@ class TcDatapath:
         link = attach_tc(self.classifier.program(program), ifindex, tcx=self.tcx, egress=egress)
         self._undo.callback(link.close)
         if isinstance(link, Link):
-            _pin(link, self.folder / "links" / name, self._undo)
+            pin(link, self.folder / "links" / name, self._undo)
         self.links[name] = link
 
     @property
     def hook(self) -> str:
         """Where packets enter: ``tcx ingress`` or ``clsact ingress``."""
         return f"{'tcx' if self.tcx else 'clsact'} ingress"
-
-    def map(self, label: str, name: str) -> Map:
-        """A map of a stage, by the stage's label. Raises KeyError."""
-        return self.stages[label].map(name)
-
-    def describe(self) -> dict[str, Any]:
-        """What runs, as plain JSON values: enough to find the pins of everything."""
-        return {
-            "datapath": "tc",
-            "hook": self.hook,
-            "interfaces": list(self.interfaces),
-            "folder": str(self.folder),
-            "policy": dump_policy(self.plan.policy),
-        }
-
-    def close(self) -> None:
-        """Detach, unpin and unload everything, last-first."""
-        self._undo.close()
-
-
-def _pin(thing: Any, path: Path, undo: contextlib.ExitStack) -> None:
-    thing.pin(path)
-    undo.callback(path.unlink, missing_ok=True)
-
-
-def _make_folder(folder: Path, undo: contextlib.ExitStack) -> None:
-    """Make a folder and its missing parents, each to be removed again."""
-    if folder.exists():
-        return
-    _make_folder(folder.parent, undo)
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror}") from None
-    undo.callback(_remove_folder, folder)
-
-
-def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()

@@ -11,7 +11,7 @@ import struct
 from pyroute2 import IPRoute
 
 from testbed.bpf import FILTER_PRIORITY, tcx_egress_programs
-from testbed.datapath.tc import WAY_PEER, WAY_QUEUE
+from testbed.datapath.linked import WAY_PEER, WAY_QUEUE
 
 __all__ = ["ways_out"]
 

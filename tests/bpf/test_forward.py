@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, IPOption
 from scapy.packet import Packet
 
-from testbed.datapath.tc import WAY_PEER, WAY_QUEUE
+from testbed.datapath.linked import WAY_PEER, WAY_QUEUE
 from tests.bpf.harness import NEEDS, LoadedNode, Outcome, Verdict, loaded
 from tests.frames import IP_OPTIONS, SERVER, TCP_OPTIONS, bytes_of, shown, tcp, udp
 from tests.sandboxed import in_sandbox

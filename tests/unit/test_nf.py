@@ -42,7 +42,7 @@ def test_constants_stand_in_the_source(name: str) -> None:
         if param.type == "table":
             wanted.add(f"n_{param_name}")
         for constant in wanted:
-            assert re.search(rf"const volatile __u\d+ {constant}\b", source), constant
+            assert re.search(rf"NF_PARAM __u\d+ {constant}\b", source), constant
 
 
 @pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
@@ -50,13 +50,30 @@ def test_maps_and_columns_stand_in_the_source(name: str) -> None:
     """Every map of a description is one of the source; a column is a member of its rows' struct."""
     source = source_of(name)
     description = DESCRIPTIONS[name]
-    maps = set(re.findall(r"}\s*([\w]+) SEC\(\".maps\"\)", source))
+    maps = set(re.findall(r"NF_TABLE\((\w+),", source))
     if description.state:
         assert description.state.map in maps
     for param in description.params.values():
         assert set(param.map_size) | ({param.bpf_map} - {None}) <= maps
         for column in param.columns:
             assert re.search(rf"__(be|u)\d+ {column};", source), column
+
+
+@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+@pytest.mark.parametrize("datapath", ["tc", "xdp"])
+def test_each_datapath_has_its_thin_file(name: str, datapath: str) -> None:
+    """An NF names the datapaths of linked programs for which it has a file, and no other."""
+    named = datapath in DESCRIPTIONS[name].datapaths
+    assert named == (NFS / name / f"{name}.{datapath}.bpf.c").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+def test_logic_knows_no_hook(name: str) -> None:
+    """What an NF does is written against the packet API alone, so that it runs at every hook."""
+    for path in (NFS / name).glob("*.h"):
+        text = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+        found = re.findall(r"__sk_buff|xdp_md|bpf_skb_\w+|bpf_xdp_\w+|hook_\w+\.h", text)
+        assert not found, f"{path.name}: {found}"
 
 
 @pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
