@@ -21,14 +21,26 @@ from testbed.chain import Policy
 from testbed.errors import UserError
 from testbed.experiment import checks
 from testbed.experiment.losses import lost_so_far
-from testbed.experiment.runner import Options, Prepared, Session
+from testbed.experiment.runner import Experiment, Options, Prepared, Session
 from testbed.results import Check, Validity
 
-__all__ = ["NEEDS", "ledger", "sweep", "validity"]
+__all__ = ["judge", "ledger", "sweep", "swept", "used_rounds", "validity"]
 
-NEEDS = ("mnexec", "ethtool", "objects", "veth", "xdp_live_frames")
+_NEEDS = ("mnexec", "ethtool", "objects", "veth", "xdp_live_frames")
 SEED = 1
 _MOST_DISTURBED = 0.5  # of the measurements
+
+
+def swept(name: str, title: str, plan: Callable[[bool], Plan]) -> Experiment:
+    """Make an experiment, beyond the thesis's, of its plan."""
+    return Experiment(
+        name=name,
+        title=title,
+        policy=None,
+        prepare=sweep(plan),
+        published=False,
+        needs=_NEEDS,
+    )
 
 
 def sweep(plan: Callable[[bool], Plan]) -> Callable[[Policy, Options], Prepared]:

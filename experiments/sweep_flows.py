@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments._swept import NEEDS, sweep
+from experiments._swept import swept
 from experiments._swept_plan import Asked, Plan, Way, chain_text, flat
 from testbed.bench.rig import RIGHT, VIRTUAL
 from testbed.bench.variant import On, Variant, chain, nftables, nothing
@@ -21,7 +21,6 @@ from testbed.bench.variants import (
     dad_dnat,
     nftables_dad_dnat,
 )
-from testbed.experiment.runner import Experiment
 
 __all__ = ["EXPERIMENT"]
 
@@ -123,11 +122,6 @@ def _stateful(flows: int) -> Variant:
     return _flows("nftables", flows, on, tools=("nft", "conntrack"))
 
 
-EXPERIMENT = Experiment(
-    name="sweep_flows",
-    title="Sweep: time per packet with 1 to 1,000,000 flows through DAD and DNAT",
-    policy=None,
-    prepare=sweep(plan),
-    published=False,
-    needs=NEEDS,
+EXPERIMENT = swept(
+    "sweep_flows", "Sweep: time per packet with 1 to 1,000,000 flows through DAD and DNAT", plan
 )

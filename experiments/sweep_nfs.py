@@ -8,13 +8,12 @@ returns, which is the least that a chain there can do.
 
 from __future__ import annotations
 
-from experiments._swept import NEEDS, sweep
+from experiments._swept import swept
 from experiments._swept_plan import Asked, Plan, Slope, Way, chain_text, flat
 from testbed.bench.rig import DPORT, RIGHT
 from testbed.bench.variant import Variant, chain, nftables, one_chain
 from testbed.bench.variants import VARIANTS
 from testbed.chain import NF
-from testbed.experiment.runner import Experiment
 
 __all__ = ["EXPERIMENT", "nftables_chains"]
 
@@ -96,11 +95,4 @@ def _chains(count: int) -> Variant:
     )
 
 
-EXPERIMENT = Experiment(
-    name="sweep_nfs",
-    title="Sweep: time per packet with 0 to 32 NFs in a chain",
-    policy=None,
-    prepare=sweep(plan),
-    published=False,
-    needs=NEEDS,
-)
+EXPERIMENT = swept("sweep_nfs", "Sweep: time per packet with 0 to 32 NFs in a chain", plan)

@@ -9,11 +9,10 @@ list, and as verdict maps, one look-up a mask, which is the best that it can do.
 
 from __future__ import annotations
 
-from experiments._swept import NEEDS, sweep
+from experiments._swept import swept
 from experiments._swept_plan import Asked, Plan, Way, chain_text, flat
 from testbed.bench.rulesets import chain_of_rules, ruleset_variants
 from testbed.bench.variants import VARIANTS
-from testbed.experiment.runner import Experiment
 
 __all__ = ["EXPERIMENT"]
 
@@ -89,11 +88,4 @@ def _ways(xs: tuple[int, ...]) -> tuple[Way, ...]:
     return (*chains, *still, *peers)
 
 
-EXPERIMENT = Experiment(
-    name="sweep_rules",
-    title="Sweep: time per packet with 1 to 10,000 flow rules",
-    policy=None,
-    prepare=sweep(plan),
-    published=False,
-    needs=NEEDS,
-)
+EXPERIMENT = swept("sweep_rules", "Sweep: time per packet with 1 to 10,000 flow rules", plan)

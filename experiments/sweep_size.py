@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments._swept import NEEDS, sweep
+from experiments._swept import swept
 from experiments._swept_plan import Asked, Plan, Way, chain_text
 from testbed.bench.rig import ETHERNET_BYTES, Sender
 from testbed.bench.variant import Variant
 from testbed.bench.variants import VARIANTS
-from testbed.experiment.runner import Experiment
 
 __all__ = ["EXPERIMENT"]
 
@@ -92,11 +91,6 @@ def _sized(variant: Variant, size: int, sender: Sender) -> Variant:
     return replace(variant, name=name, frame_bytes=size + ETHERNET_BYTES, sender=sender)
 
 
-EXPERIMENT = Experiment(
-    name="sweep_size",
-    title="Sweep: time per packet and throughput with packets of 64 to 9,000 bytes",
-    policy=None,
-    prepare=sweep(plan),
-    published=False,
-    needs=NEEDS,
+EXPERIMENT = swept(
+    "sweep_size", "Sweep: time per packet and throughput with packets of 64 to 9,000 bytes", plan
 )
