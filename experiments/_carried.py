@@ -20,6 +20,7 @@ from testbed.results import Check, Compared, Mean, Phase, Validity
 
 __all__ = [
     "AIM",
+    "IDLE_SHARE",
     "PUBLISHED_MBPS",
     "PUBLISHED_RATIO",
     "QUICK_AIM",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments._carried import Ledger
+from experiments._carried import IDLE_SHARE, Ledger
 from experiments._course import RATES_MBPS, Guard, expected_mbps
 from experiments._measured import Course, mean_mbps
 from testbed.experiment import checks
@@ -16,7 +16,7 @@ from testbed.experiment.iperf import Sent, UdpFlow
 from testbed.experiment.losses import SOCKET_PLACES
 from testbed.results import Check, Mean, Phase, Validity
 
-__all__ = ["Accounts", "accounts", "judge", "ledger", "validity"]
+__all__ = ["Accounts", "accounts", "judge", "ledger", "overload", "validity"]
 
 TOLERANCE = 0.02  # 50 ± 1, 150 ± 3
 DENIED_MBPS = 0.1
@@ -156,16 +156,24 @@ def _verdicts(course: Course, flow: UdpFlow, guard: Guard) -> Check:
     return checks.equal(f"{flow.name}: DAD's verdicts", ", ".join(seen), to=", ".join(expected))
 
 
+def overload(idle_share: float) -> list[str]:
+    """That the machine had no CPU time left; nothing if it had."""
+    return [f"{idle_share:.1%} of CPU time was left"] if idle_share < IDLE_SHARE else []
+
+
 def validity(
     books: Accounts,
     sent: Mapping[tuple[str, str], Sent],
     cut_short: Sequence[str],
     rates_mbps: Sequence[float] = RATES_MBPS,
+    *,
+    idle_share: float,
 ) -> Validity:
     """Tell whether the machine was the limit; the reasons say the numbers.
 
     :param sent: by flow and phase; phases in order.
     :param cut_short: clients that had not sent all when their phase was over.
+    :param idle_share: of the machine's CPU time while the phases were played.
     """
     reasons = [f"{label}: iperf3 had not sent all when the phase was over" for label in cut_short]
     phases = list(dict.fromkeys(phase for _, phase in sent))
@@ -187,4 +195,5 @@ def validity(
             f"{books.lost} packets are unaccounted for: {total} sent, {books.denied} denied by DAD,"
             f" {arrived} arrived"
         )
+    reasons += overload(idle_share)
     return Validity(state="host-limited" if reasons else "valid", reasons=tuple(reasons))

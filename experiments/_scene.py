@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from experiments._carried import RATE_MBPS, Ledger
+from experiments._carried import IDLE_SHARE, RATE_MBPS, Ledger
 from experiments._course import SENDER
 from experiments._way import NFC_NODE
 from testbed.bpf.held import objects_in_use
@@ -25,6 +25,7 @@ from testbed.experiment.kernelmemory import kernel_memory_of
 from testbed.experiment.losses import SOCKET_PLACES, lost_so_far
 from testbed.experiment.meter import Meter, metered
 from testbed.experiment.network import open_network
+from testbed.experiment.procstat import idle_share, read_stat
 from testbed.experiment.runner import Session
 from testbed.experiment.traffic import Client, Traffic, traffic
 from testbed.network import Network
@@ -46,12 +47,14 @@ class Books:
 
     :ivar entered: packets that entered the chain; None where there is none.
     :ivar ended_early: the flows were over before the observation was.
+    :ivar idle_share: of the machine's CPU time meanwhile.
     """
 
     name: str
     sent_mbps: Mapping[str, float]
     entered: int | None
     ledger: Ledger
+    idle_share: float
     ended_early: bool = False
 
     def checks(self) -> list[Check]:
@@ -92,11 +95,17 @@ class Books:
         ]
         if self.ended_early:
             found.append(f"{self.name}: the flows were over before the observation was")
+        if self.idle_share < IDLE_SHARE:
+            found.append(f"{self.name}: {self.idle_share:.1%} of CPU time was left")
         return found
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"entered_chain": self.entered, **self.ledger.plain()}
+        return {
+            "entered_chain": self.entered,
+            "cpu_left": round(self.idle_share, 4),
+            **self.ledger.plain(),
+        }
 
 
 def validity(books: Sequence[Books], *, idle_busy: float) -> Validity:
@@ -131,6 +140,7 @@ class Scene:
     _counters: dict[str, dict[str, Any]] = field(default_factory=dict)
     _lost_before: Mapping[str, int] = field(default_factory=dict)
     _ended_early: bool = False
+    _idle_share: float = 0.0
 
     def idle(self) -> None:
         """To be called while waiting: raises RunError when something has gone wrong."""
@@ -160,7 +170,7 @@ class Scene:
         :raises RunError: a client failed or does not end.
         """
         self.session.progress.step(name)
-        counters = self._counters[f"counters-{name}.json"] = {"before": self._counted()}
+        counters = self._counters[f"counters-{_label(name)}.json"] = {"before": self._counted()}
         self._lost_before = counters["before"]["lost"]
         begin_ns = time.monotonic_ns()
         self.phases[name] = (begin_ns, begin_ns, loaded)
@@ -169,7 +179,9 @@ class Scene:
             for flow in (self.flows if loaded else ())
         ]
         self.wait(margin_s)
+        cpu = read_stat()["cpu"]
         seen = observe(duration_s - 2 * margin_s)
+        self._idle_share = idle_share(cpu, read_stat()["cpu"])
         self._ended_early = any(client.ended_ns for client in clients)
         self._wait_for(clients, begin_ns / 1e9 + duration_s + _END_S)
         self.phases[name] = (begin_ns, time.monotonic_ns(), loaded)
@@ -183,7 +195,7 @@ class Scene:
         """What iperf3 wrote, and all counters around each state, by file name."""
         loaded = [name for name, (_, _, was_loaded) in self.phases.items() if was_loaded]
         written = self.traffic.raw() if loaded else {}
-        for label in loaded[-1:]:  # the servers are this scene's: another scene has its own
+        for label in map(_label, loaded[-1:]):  # the servers are this scene's: others have theirs
             written = {n.replace("-server", f"-{label}-server"): v for n, v in written.items()}
         return {**written, **self._counters}
 
@@ -253,6 +265,7 @@ class Scene:
                 lost=lost,
             ),
             ended_early=self._ended_early,
+            idle_share=self._idle_share,
         )
 
     def _status(self) -> NodeStatus | None:
@@ -268,6 +281,11 @@ class Scene:
             for reason, count in {**stage.dropped, "missed": stage.missed}.items():
                 dropped[f"{stage.name}: {reason}"] += count
         return dropped
+
+
+def _label(name: str) -> str:
+    """A state in the names of files."""
+    return name.replace(" ", "")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from experiments._course import (
     with_forward,
     with_windows_scaled,
 )
-from experiments._judged import accounts, judge, ledger, validity
+from experiments._judged import accounts, judge, ledger, overload, validity
 from experiments._measured import Course, Reading, Sample, offered_series
 from experiments._player import LEAD_S, SPARE_S, Place, Player, Watch
 from testbed.chain import Policy
@@ -38,12 +38,13 @@ from testbed.experiment.counters import counters_now
 from testbed.experiment.iperf import Sent
 from testbed.experiment.meter import Meter, metered
 from testbed.experiment.network import open_network, udp_counter
+from testbed.experiment.procstat import idle_share, read_stat
 from testbed.experiment.runner import Experiment, Options, Prepared, Session
 from testbed.experiment.sampler import Sampler
 from testbed.experiment.traffic import Traffic, traffic
 from testbed.network import Network
 from testbed.paths import ROOT
-from testbed.results import Mean, Phase
+from testbed.results import Mean, Phase, Validity
 
 __all__ = ["EXPERIMENT"]
 
@@ -113,6 +114,7 @@ class _Run:
         self._counters: dict[str, Any] = {}
         self._tuples: dict[str, int] = {}
         self._socket_errors: dict[str, int] = {}
+        self._idle_share: float | None = None
         self._reports: dict[tuple[str, str], Sent] | None = None  # known once all is well
 
     def measure(self) -> None:
@@ -155,12 +157,14 @@ class _Run:
         nodes = [network.node(name) for name in meters]
         before = {node.name: udp_counter(node, "RcvbufErrors") for node in nodes}
         self._counters["before"] = counters_now(network, meters, watch.status)
+        cpu = read_stat()["cpu"]
         with Sampler(lambda: _sample(watch, meters), period_s=SAMPLE_S) as self._sampler:
             self._player = Player(self._traffic, FLOWS, self._guards, watch, self._idle)
             try:
                 self._player.play(RATES_MBPS, self._session.progress.step)
                 time.sleep(_TAIL_S)
             finally:
+                self._idle_share = idle_share(cpu, read_stat()["cpu"])
                 for node in nodes:
                     now = udp_counter(node, "RcvbufErrors")
                     self._socket_errors[node.name] = now - before[node.name]
@@ -209,6 +213,8 @@ class _Run:
             "series": course.series() + offered_series(FLOWS, phases, sent),
             "means": means,
         }
+        if self._idle_share is not None and (why := overload(self._idle_share)):
+            fields["validity"] = Validity(state="host-limited", reasons=tuple(why))
         if self._reports is not None:
             fields |= self._verdict(course, phases, means, sent)
         return fields
@@ -238,11 +244,12 @@ class _Run:
         sent: Mapping[tuple[str, str], Sent],
     ) -> dict[str, Any]:
         assert self._traffic is not None
+        assert self._idle_share is not None
         books = accounts(course, sent, self._socket_errors)
         cut_short = [client.who for client in self._traffic.clients if client.cut_short]
         return {
             "checks": judge(course, phases, means, sent, self._tuples),
-            "validity": validity(books, sent, cut_short),
+            "validity": validity(books, sent, cut_short, idle_share=self._idle_share),
             "facts": {
                 "packets": {
                     "sent": books.sent,
@@ -253,6 +260,7 @@ class _Run:
                 "ledger": ledger(books, **self._counters).plain(),
                 "socket_buffer_errors": books.socket_errors,
                 "socket_buffer_bytes": self._session.buffer_bytes,
+                "cpu_left": round(self._idle_share, 4),
                 "samples_per_s": round(course.samples_per_s, 3),
             },
         }

@@ -11,7 +11,15 @@ from typing import Any
 
 from testbed.errors import RunError
 
-__all__ = ["PROC_STAT_FILE", "CpuTicks", "parse_stat", "plain_stat", "read_stat", "tick_s"]
+__all__ = [
+    "PROC_STAT_FILE",
+    "CpuTicks",
+    "idle_share",
+    "parse_stat",
+    "plain_stat",
+    "read_stat",
+    "tick_s",
+]
 
 PROC_STAT_FILE = "proc-stat.json"
 """Of ``raw/``: what :func:`plain_stat` gives."""
@@ -57,6 +65,12 @@ def parse_stat(text: str) -> dict[str, CpuTicks]:
     if "cpu" not in found:
         raise RunError("/proc/stat says nothing of the CPUs")
     return found
+
+
+def idle_share(before: CpuTicks, after: CpuTicks) -> float:
+    """Share of the time between two readings in which nothing ran, 0 to 1."""
+    passed = after.total - before.total
+    return 1 - (after.busy - before.busy) / passed if passed else 0.0
 
 
 def read_stat() -> dict[str, CpuTicks]:

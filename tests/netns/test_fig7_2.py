@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,10 @@ import pytest
 
 from testbed.results import Result, read_result
 from testbed.runs import list_runs
+from tests import running
 from tests.documented import undocumented
+from tests.running import NFCBED, kill_one
 
-NFCBED = Path(sys.executable).with_name("nfcbed")
 POLICY = Path(__file__).resolve().parents[2] / "experiments/policies/thesis.yaml"
 
 pytestmark = pytest.mark.needs(
@@ -36,25 +34,9 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 def start(out: Path) -> subprocess.Popen[str]:
     """Start a run and return while its second phase is under way."""
-    process = subprocess.Popen(
-        [NFCBED, "run", "fig7_2", "--quick", "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    while "phase 2" not in process.stderr.readline():
-        assert process.poll() is None
+    process = running.start(["fig7_2", "--quick", "--out", str(out)], until="phase 2")
     time.sleep(0.7)
     return process
-
-
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """Process numbers and command lines of all that a process has started."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        words = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-        yield int(child), words
-        yield from descendants(int(child))
 
 
 def steady(result: Result) -> dict[tuple[str, str], list[float | None]]:
@@ -183,8 +165,7 @@ def test_interrupted_run_keeps_what_it_had(tmp_path: Path) -> None:
 def test_killed_iperf3_is_a_failed_run(tmp_path: Path, words: str) -> None:
     """A client or a server that dies gives one message and exit code 1; the data are kept."""
     process = start(tmp_path / "out")
-    victim = next(pid for pid, line in descendants(process.pid) if line.startswith(words))
-    os.kill(victim, signal.SIGKILL)
+    kill_one(process, words)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "Traceback" not in errors

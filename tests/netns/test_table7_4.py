@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from testbed.results import read_result
+from tests import running
 from tests.documented import undocumented
-
-NFCBED = Path(sys.executable).with_name("nfcbed")
+from tests.running import NFCBED, busy_cores, find_one, kill_one
 
 pytestmark = pytest.mark.needs(
     "namespaces", "veth", "bridge", "bpffs", "sched_cls", "iperf3", "mnexec", "objects"
@@ -98,25 +94,10 @@ def _check_files(out: Path, forward: str) -> None:
 
 def start(out: Path) -> subprocess.Popen[str]:
     """Start a run and return while clients of its second repeat send."""
-    process = subprocess.Popen(
-        command(out, "--mtu", "9000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    while "repeat 2 of 2" not in process.stderr.readline():
-        assert process.poll() is None
-    while not any(line.startswith("iperf3 --udp") for _, line in descendants(process.pid)):
-        assert process.poll() is None
-        time.sleep(0.05)
+    process = running.start(command(out, "--mtu", "9000")[2:], until="repeat 2 of 2")
+    find_one(process, "iperf3 --udp")
     time.sleep(0.3)
     return process
-
-
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """Process numbers and command lines of all that a process has started."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with contextlib.suppress(OSError):  # it may have ended
-            yield int(child), Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-            yield from descendants(int(child))
 
 
 def test_interrupted_run_keeps_the_pairs_it_had(tmp_path: Path) -> None:
@@ -137,8 +118,7 @@ def test_interrupted_run_keeps_the_pairs_it_had(tmp_path: Path) -> None:
 def test_killed_iperf3_is_a_failed_run(tmp_path: Path, words: str) -> None:
     """A client or a server that dies gives one message and exit code 1; the data are kept."""
     process = start(tmp_path / "out")
-    victim = next(pid for pid, line in descendants(process.pid) if line.startswith(words))
-    os.kill(victim, signal.SIGKILL)
+    kill_one(process, words)
     _, errors = process.communicate(timeout=20)
     result = read_result(tmp_path / "out")
     assert (process.returncode, result.state) == (1, "failed")
@@ -151,17 +131,10 @@ def test_killed_iperf3_is_a_failed_run(tmp_path: Path, words: str) -> None:
 
 def test_busy_cores_make_a_run_host_limited(tmp_path: Path) -> None:
     """A busy loop on every core leaves no CPU time: the result says so, whatever was received."""
-    cores = len(os.sched_getaffinity(0))
-    loop = ["sh", "-c", "while :; do :; done"]
-    loops = [subprocess.Popen(loop) for _ in range(cores)]
-    try:
+    with busy_cores():
         done = subprocess.run(
             command(tmp_path / "out", "--mtu", "9000"), capture_output=True, text=True, timeout=90
         )
-    finally:
-        for process in loops:
-            process.kill()
-            process.wait()
     result = read_result(tmp_path / "out")
     assert done.returncode == 1
     assert result.validity.state == "host-limited"

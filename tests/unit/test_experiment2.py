@@ -174,6 +174,7 @@ def books(**changes: Any) -> Books:
         "sent_mbps": {"flow 1": 999.9, "flow 2": 1000.0},
         "entered": 1000,
         "ledger": Ledger(sent=1000, received=1000, dropped={}, lost={}),
+        "idle_share": 0.3,
     }
     return Books(**{**fields, **changes})
 
@@ -189,6 +190,7 @@ def books(**changes: Any) -> Books:
             "10 of 1000 packets lost (vm2: queue)",
         ),
         ({"ended_early": True}, 0.1, "were over before"),
+        ({"idle_share": 0.013}, 0.1, "processing: 1.3% of CPU time was left"),
         ({}, 0.91, "idle: other work took 91%"),
     ],
 )

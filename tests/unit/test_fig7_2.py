@@ -278,18 +278,31 @@ def books(**changes: object) -> Accounts:
 
 def test_run_is_valid_when_all_packets_are_accounted_for() -> None:
     """Sent = denied + arrived, and a few lost ones do not make a run host-limited."""
-    assert validity(books(), reports(), []).state == "valid"
-    assert validity(books(denied=39_950), reports(), []).state == "valid"
+    assert validity(books(), reports(), [], idle_share=0.5).state == "valid"
+    assert validity(books(denied=39_950), reports(), [], idle_share=0.5).state == "valid"
 
 
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (validity(books(denied=39_000), reports(), []), "1000 packets are unaccounted for: 100000"),
-        (validity(books(denied=41_000), reports(), []), "-1000 packets"),
-        (validity(books(), reports(0.9), []), "flow 1, phase 2: iperf3 sent 135.0 of 150 Mbit/s"),
-        (validity(books(socket_errors={"vm2": 500}), reports(), []), "vm2: 500 datagrams"),
-        (validity(books(), reports(), ["client of flow 1"]), "client of flow 1: iperf3 had not"),
+        (
+            validity(books(denied=39_000), reports(), [], idle_share=0.5),
+            "1000 packets are unaccounted for: 100000",
+        ),
+        (validity(books(denied=41_000), reports(), [], idle_share=0.5), "-1000 packets"),
+        (
+            validity(books(), reports(0.9), [], idle_share=0.5),
+            "flow 1, phase 2: iperf3 sent 135.0 of 150 Mbit/s",
+        ),
+        (
+            validity(books(socket_errors={"vm2": 500}), reports(), [], idle_share=0.5),
+            "vm2: 500 datagrams",
+        ),
+        (
+            validity(books(), reports(), ["client of flow 1"], idle_share=0.5),
+            "client of flow 1: iperf3 had not",
+        ),
+        (validity(books(), reports(), [], idle_share=0.013), "1.3% of CPU time was left"),
     ],
 )
 def test_run_that_the_machine_could_not_carry_says_why(found: Validity, reason: str) -> None:
