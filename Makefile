@@ -51,7 +51,7 @@ USER_PROGRAMS := build/user/nfqueue build/user/libnfqueue.so
 SANITISE ?=
 
 # Folders that hold Python, as mypy refuses one that holds none.
-TYPED := $(foreach folder,testbed topologies experiments plots tests,\
+TYPED := $(foreach folder,testbed topologies nfs experiments plots tests,\
     $(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 
 RESULTS ?= results

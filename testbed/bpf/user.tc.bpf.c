@@ -24,6 +24,7 @@ struct step_counters {
 	__u64 refused; /* the program is dead, and the step fails closed: dropped */
 	__u64 refused_bytes;
 	__u64 passed_over; /* the program is dead, and the step fails open: on to the next step */
+	__u64 passed_over_bytes;
 	__u64 missed; /* there was none: dropped */
 	__u64 missed_bytes;
 	__u64 own; /* the node's own, on their way out already: untouched */
@@ -133,8 +134,10 @@ int to_user(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	}
 	count->passed_over += packets;
+	count->passed_over_bytes += bytes;
 	bpf_tail_call(skb, &slots, next_slot);
 	count->passed_over -= packets;
+	count->passed_over_bytes -= bytes;
 	count->missed += packets;
 	count->missed_bytes += bytes;
 	return TC_ACT_SHOT;

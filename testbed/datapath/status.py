@@ -30,8 +30,9 @@ class Count:
 class StageStatus:
     """What one NF instance saw.
 
-    :ivar seen: what entered the chain less what was dropped before this NF (of an NF in user
-        space: what came to its program, less likewise). Read one after the other, the counters can differ by the packets of a moment while traffic flows.
+    :ivar seen: what entered the chain, or came to the program in user space, less what was dropped
+        before this NF. Read one after the other, the counters can differ by the packets of a
+        moment while traffic flows.
     :ivar dropped: by reason.
     :ivar replies_dropped: by reason, of packets on the way back, which enter no chain.
     :ivar missed: packets that found no next program, which must not happen; they were dropped.

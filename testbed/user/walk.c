@@ -35,13 +35,18 @@ bool packet_find(struct packet *pkt)
 
 enum outcome walk(const struct program *program, const struct entry *entry, struct packet *pkt)
 {
+	struct user_packet *user = user_of(pkt);
 	const struct stage *stage;
+	const __u8 *data;
 	unsigned int i;
 
 	for (i = entry->first; i <= entry->last; i++) {
 		stage = &program->stages[i];
+		data = user->data;
 		if ((entry->reply ? stage->reply : stage->nf)(pkt) == DROP)
-			return user_of(pkt)->failed ? PACKET_FAILED : PACKET_DROPPED;
+			return user->failed ? PACKET_FAILED : PACKET_DROPPED;
+		if (user->data != data && !packet_find(pkt)) /* another packet in its place */
+			return PACKET_FAILED;
 	}
 	return entry->back ? PACKET_BACK : PACKET_ACCEPTED;
 }
