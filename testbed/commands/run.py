@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 import typer
 
 from testbed.chain import Policy
+from testbed.datapath.choice import DatapathName, on_datapath
+from testbed.datapath.datapaths import check_datapath
+from testbed.datapath.plan import make_plan
 from testbed.errors import NfcbedError, UserError
 from testbed.experiment.catalogue import experiment_names, load_experiment
 from testbed.experiment.folder import ResultFolder, default_folder
@@ -49,7 +52,8 @@ def run_one(
     if options.mtu is not None and not experiment.takes_mtu:
         raise UserError(f"{name} runs with an MTU of its own: leave --mtu out")
     given = _given_policy(experiment, policy)
-    prepared = experiment.prepare(given, options)
+    prepared = experiment.prepare(_on_datapath(experiment, given, options), options)
+    check_datapath(make_plan(prepared.policy))
     require(*experiment.needs)
     folder = ResultFolder.prepare(out, force=force)
     words = ["nfcbed", "run", name, *(["--policy", policy.name] if policy else ())]
@@ -77,7 +81,8 @@ def run_one(
 def lasts_s(name: str, options: Options) -> float:
     """About how long an experiment takes with its own policy, in seconds."""
     experiment = load_experiment(name)
-    return experiment.prepare(_given_policy(experiment, None), options).lasts_s
+    given = _on_datapath(experiment, _given_policy(experiment, None), options)
+    return experiment.prepare(given, options).lasts_s
 
 
 def _given_policy(experiment: Experiment, policy: Path | None) -> Policy:
@@ -86,6 +91,14 @@ def _given_policy(experiment: Experiment, policy: Path | None) -> Policy:
     if policy is not None:
         raise UserError(f"{experiment.name} makes its own policies: leave --policy out")
     return Policy()
+
+
+def _on_datapath(experiment: Experiment, policy: Policy, options: Options) -> Policy:
+    if options.datapath is None:
+        return policy
+    if experiment.policy is None:
+        raise UserError(f"{experiment.name} makes its own policies: leave --datapath out")
+    return on_datapath(policy, options.datapath)
 
 
 def _words(options: Options) -> Iterator[str]:
@@ -127,6 +140,10 @@ def run(
             min=576, max=65_535, help="MTU of all links; else what this machine can carry."
         ),
     ] = None,
+    datapath: Annotated[
+        DatapathName | None,
+        typer.Option(help="What carries the chains; else as the policy says."),
+    ] = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
 ) -> int:
     """Run an experiment and keep its result: result.json, environment.json, policy.yaml, raw/.
@@ -138,7 +155,7 @@ def run(
         return 0
     if name is None:
         raise UserError(f"which experiment? There are: {', '.join(experiment_names())}")
-    options = Options(quick=quick, forward=forward, mtu=mtu)
+    options = Options(quick=quick, forward=forward, mtu=mtu, datapath=datapath)
     return run_one(
         name, out=out or default_folder(name), force=force, policy=policy, options=options
     )

@@ -13,7 +13,7 @@ from testbed.datapath.plan import NodePlan
 from testbed.datapath.tc import TcDatapath
 from testbed.errors import PolicyError
 
-__all__ = ["DATAPATHS", "open_datapath"]
+__all__ = ["DATAPATHS", "check_datapath", "open_datapath"]
 
 
 class _Open(Protocol):
@@ -30,9 +30,14 @@ def open_datapath(plan: NodePlan, *, folder: Path) -> Datapath:
     :param folder: folder in a bpffs, for this node alone.
     :raises PolicyError: there is no such datapath.
     """
+    check_datapath(plan)
+    return DATAPATHS[plan.datapath](plan, folder=folder)
+
+
+def check_datapath(plan: NodePlan) -> None:
+    """Raise PolicyError where there is no datapath of the name that the plan needs."""
     if plan.datapath not in DATAPATHS:
         raise PolicyError(
             f"datapath {plan.datapath} cannot be run; those that can: {', '.join(DATAPATHS)}",
             field="datapath",
         )
-    return DATAPATHS[plan.datapath](plan, folder=folder)

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from testbed import doctor
 from testbed.chain import Policy
+from testbed.datapath.choice import DatapathName
 from testbed.errors import NfcbedError, RunError, UnsupportedError
 from testbed.experiment.environment import describe_environment, socket_buffer_bytes
 from testbed.experiment.folder import (
@@ -49,11 +50,13 @@ class Options:
 
     :ivar forward: the chains' last hop; None: as the policy says.
     :ivar mtu: of all links, in bytes; None: as the experiment chooses.
+    :ivar datapath: that carries the chains; None: as the policy says.
     """
 
     quick: bool = False
     forward: Literal["stack", "direct"] | None = None
     mtu: Annotated[int, Field(ge=576, le=65_535)] | None = None
+    datapath: DatapathName | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
