@@ -53,6 +53,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._style = False
+        if tag in ("td", "th", "dt", "dd"):
+            self.text.append(" ")
 
     def handle_data(self, data: str) -> None:
         if not self._style:

@@ -3,40 +3,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from testbed.report.tables import Row, Table, interval, number
+from testbed.report.verdicts import Mark
 
-__all__ = ["bench_tables"]
+__all__ = ["Bench", "read_bench"]
 
 
-def bench_tables(path: Path | None) -> tuple[tuple[Table, ...], tuple[str, ...]]:
-    """The table and notes; neither where there is no bench, a note where it cannot be read."""
+@dataclass(frozen=True)
+class Bench:
+    """What the report says of a bench; nothing where there is none."""
+
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+
+def read_bench(path: Path | None) -> Bench:
+    """Read a ``bench.json``; a note says why where it cannot be read."""
     if path is None:
-        return (), ()
+        return Bench()
     from testbed.bench.table import BenchTable, RowRecord  # takes scipy along
 
     def row_of(row: RowRecord) -> Row:
         target, finding = row.target, row.finding
         asked = f"{'≥' if target.at_least else '≤'} {number(target.bound)} {target.unit}".rstrip()
-        cells = (target.text, number(finding.value), interval(finding), asked, row.verdict)
-        return Row(cells, tone={True: "good", False: "bad", None: ""}[row.reached])
+        verdict = f"not judged: quick run ({row.verdict})" if bench.quick else row.verdict
+        cells = (target.text, number(finding.value), interval(finding), asked, verdict)
+        return Row(cells, tone="bad" if row.reached is False and not bench.quick else "")
 
     try:
         bench = BenchTable.model_validate_json(path.read_bytes())
     except OSError as error:
-        return (), (f"{path}: cannot be read: {error.strerror}",)
+        return Bench(notes=(f"{path}: cannot be read: {error.strerror}",))
     except ValidationError as error:
-        return (), (f"{path}: {'.'.join(map(str, error.errors()[0]['loc']))}: cannot be read",)
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "its text"
+        return Bench(notes=(f"{path}: cannot be read: {where} is not as it should be",))
     table = Table(
         caption="Aims of the project; judged on the unfavourable end of the 95 % interval",
         head=("aim", "value", "95 % interval", "asked", "verdict"),
         rows=tuple(map(row_of, bench.rows)),
         numeric=frozenset({1, 2, 3}),
     )
-    notes = [f"{path}, started {bench.started}: {bench.summary}."]
+    marks = []
     if bench.quick:
-        notes.append("A quick run: no figures to quote.")
-    return (table,), (*notes, *(f"Fault: {fault}" for fault in bench.faults))
+        marks.append(Mark("quick run", ("no figures to quote",)))
+    if bench.faults:
+        marks.append(Mark("failed", bench.faults))
+    summary = () if bench.quick else (f"{bench.summary}.",)
+    return Bench((table,), (f"From {path}, started {bench.started}.", *summary), tuple(marks))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from testbed.report.items import Difference
-from testbed.results import Check, Compared, Curve, Point, Result
+from testbed.report.verdicts import aim_in_words, marks
+from testbed.results import Check, Curve, Point, Result
 
 __all__ = ["Row", "Table", "difference_table", "interval", "number", "result_tables"]
 
@@ -91,7 +92,7 @@ def result_tables(result: Result) -> Iterator[Table]:
     if result.failed_checks:
         yield _checks("Checks that failed", result.failed_checks)
     if result.compared:
-        yield _compared(result.compared).without_empty_columns()
+        yield _compared(result).without_empty_columns()
     if result.means:
         yield _means(result)
     for quantity in dict.fromkeys((c.quantity, c.x_quantity) for c in result.curves):
@@ -131,7 +132,8 @@ def _checks(caption: str, checks: Sequence[Check]) -> Table:
     )
 
 
-def _compared(rows: Sequence[Compared]) -> Table:
+def _compared(result: Result) -> Table:
+    evidence = not any(mark.serious for mark in marks(result))
     return Table(
         caption="All values, with bootstrap 95 % intervals where there are repeats",
         head=("value", "ours", "95 % interval", "published", "aim", "unit"),
@@ -142,11 +144,11 @@ def _compared(rows: Sequence[Compared]) -> Table:
                     number(row.value),
                     interval(row),
                     number(row.published),
-                    _DASH if row.aim is None else f"≥ {row.aim:g}",
+                    aim_in_words(row, evidence=evidence) or _DASH,
                     row.unit,
                 )
             )
-            for row in rows
+            for row in result.compared
         ),
         numeric=frozenset({1, 2, 3, 4}),
     )

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from testbed.report.bench import Bench
 from testbed.report.found import Chosen, Found
 from testbed.report.items import ITEMS, Item, differences_of
 from testbed.report.methods import method_of
@@ -19,6 +20,7 @@ from testbed.stored.surroundings import summary
 __all__ = ["Figure", "Group", "Line", "Report", "Section", "make_report"]
 
 _DASH = "–"
+_NO_BENCH = Bench()
 _TONES = {
     Word.AGREES: "good",
     Word.BETTER: "good",
@@ -125,14 +127,15 @@ class Report:
     missing: tuple[tuple[str, str], ...]
     unread: tuple[str, ...]
     counts: tuple[tuple[str, int], ...]
-    bench: tuple[Table, ...] = ()
-    bench_notes: tuple[str, ...] = ()
+    bench: Bench = _NO_BENCH
 
     @property
     def warnings(self) -> tuple[tuple[str, str, tuple[Mark, ...]], ...]:
         """What must not be overlooked, by item: a label, an anchor, and marks."""
         shown: list[Group | Section] = [*self.groups, *self.beyond]
-        return tuple((entry.label, entry.anchor, entry.marks) for entry in shown if entry.marks)
+        found = [(entry.label, entry.anchor, entry.marks) for entry in shown]
+        found.append(("What a packet costs", "bench", self.bench.marks))
+        return tuple(entry for entry in found if entry[2])
 
     @property
     def serious(self) -> bool:
@@ -164,7 +167,7 @@ def make_report(
     *,
     experiments: Iterable[str],
     figures: Mapping[str, Figure | str],
-    bench: tuple[tuple[Table, ...], tuple[str, ...]] = ((), ()),
+    bench: Bench = _NO_BENCH,
 ) -> Report:
     """Put the report together.
 
@@ -192,8 +195,7 @@ def make_report(
             for word, (text, texts) in _COUNTED.items()
             if words[word]
         ),
-        bench=bench[0],
-        bench_notes=bench[1],
+        bench=bench,
     )
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from testbed.report.items import Item, Rule
 from testbed.results import Compared, Result
 
-__all__ = ["Mark", "Verdict", "Word", "compare", "marks", "published_rows"]
+__all__ = ["Mark", "Verdict", "Word", "aim_in_words", "compare", "marks", "published_rows"]
 
 
 class Word(StrEnum):
@@ -138,12 +138,26 @@ def _least(row: Compared) -> tuple[Word, str]:
     value, published = row.value or 0.0, row.published or 0.0
     low = value if row.low is None else row.low
     high = value if row.high is None else row.high
-    because = ""
-    if row.aim is not None:
-        because = f"aim ≥ {row.aim:g} {'reached' if low >= row.aim else 'not reached'}"
+    because = "" if row.aim is None else f"aim {aim_in_words(row)}"
     if low > published:
         return Word.BETTER, because
     return (Word.DIFFERS if high < published else Word.AGREES), because
+
+
+def aim_in_words(row: Compared, *, evidence: bool = True) -> str:
+    """What is aimed at, and whether the unfavourable end of the interval reaches it.
+
+    :param evidence: whether the result may be judged.
+    """
+    if row.aim is None or row.value is None:
+        return ""
+    text = f"{'≤' if row.at_most else '≥'} {row.aim:g}"
+    if not evidence:
+        return f"{text} not judged"
+    end = row.high if row.at_most else row.low
+    judged = row.value if end is None else end
+    reached = judged <= row.aim if row.at_most else judged >= row.aim
+    return f"{text} {'reached' if reached else 'not reached'}"
 
 
 def _beside(result: Result, rule: Rule) -> str:

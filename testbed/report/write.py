@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.experiment.folder import ResultFolder, owner_of_the_call
-from testbed.report.bench import bench_tables
+from testbed.report.bench import read_bench
 from testbed.report.figures import draw, plotted_names
 from testbed.report.found import find
 from testbed.report.render import FIGURES, as_html, as_markdown
@@ -27,7 +27,7 @@ def write_report(places: Sequence[Path], *, out: Path) -> Report:
     found = find(places)
     figures = {name: draw(chosen) for name, chosen in found.results.items()}
     report = make_report(
-        found, experiments=plotted_names(), figures=figures, bench=bench_tables(found.bench)
+        found, experiments=plotted_names(), figures=figures, bench=read_bench(found.bench)
     )
     folder = ResultFolder(out, owner=owner_of_the_call())
     for figure in figures.values():

@@ -288,3 +288,63 @@ def test_report_imports_nothing_that_needs_root() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def bench(folder: Path, **changes: Any) -> None:
+    """Store a bench of two aims: one reached, one missed."""
+    target = {"key": "a", "part": "chain", "bound": 1.5}
+    rows = [
+        {
+            "target": {**target, "text": text},
+            "finding": {"value": value, "low": value - 0.01, "high": value + 0.01},
+            "judged": value - 0.01,
+            "reached": value > 1.51,
+            "verdict": "reached" if value > 1.51 else "missed by 20 %",
+        }
+        for text, value in ((f"chain / routing {EVIL}", 1.61), ("chain / nftables", 1.21))
+    ]
+    data = {
+        "format": "nfcbed-bench",
+        "version": 1,
+        "quick": False,
+        "started": "2026-11-25T04:00:00+00:00",
+        "parts": [],
+        "rows": rows,
+        "faults": [],
+        "environment": {},
+    }
+    folder.mkdir(parents=True)
+    (folder / "bench.json").write_text(json.dumps(data | changes))
+
+
+def test_bench_is_shown_with_its_aims(tmp_path: Path, texts: Texts) -> None:
+    """Value, interval, what was asked, and whether it was reached; text stays text."""
+    bench(tmp_path / "results/bench")
+    html, markdown = texts()
+    words = Page(html).words
+    assert "<script>alert(1)</script>" in words
+    assert "<script" not in html.partition("</style>")[2]
+    assert "chain / nftables 1.21 1.2 … 1.22 ≥ 1.5 missed by 20 %" in words
+    assert "| chain / nftables | 1.21 | 1.2 … 1.22 | ≥ 1.5 | missed by 20 % |" in markdown
+    assert "1 of 2 aims reached, 1 missed" in words
+
+
+@pytest.mark.parametrize(
+    ("changes", "mark"),
+    [({"quick": True}, "quick run"), ({"faults": ["3 packets lost"]}, "failed 3 packets lost")],
+)
+def test_bench_that_is_no_evidence_is_marked_at_the_top(
+    tmp_path: Path, texts: Texts, changes: dict[str, Any], mark: str
+) -> None:
+    """Like a result; a quick one is not judged and gets no summary."""
+    bench(tmp_path / "results/bench", **changes)
+    words = Page(texts()[0]).words
+    assert f"What a packet costs {mark}" in words.partition("Published beside ours")[0]
+    assert ("not judged: quick run" in words) == ("quick" in changes)
+    assert ("aims reached" in words) == ("quick" not in changes)
+
+
+def test_bench_of_another_format_is_named(tmp_path: Path, texts: Texts) -> None:
+    """It stops nothing, and is not silently left out."""
+    bench(tmp_path / "results/bench", format="something-else")
+    assert "bench.json: cannot be read: format is not as it should be" in Page(texts()[0]).words

@@ -9,7 +9,7 @@ import pytest
 
 from testbed.experiment.catalogue import published_names
 from testbed.report.items import ITEMS, differences_of
-from testbed.report.verdicts import Verdict, Word, compare, marks
+from testbed.report.verdicts import Verdict, Word, aim_in_words, compare, marks
 from testbed.results import Compared
 from tests.reports import BAD, recorded, recorded_result
 
@@ -76,6 +76,24 @@ def test_ratio_of_table_7_4_is_judged_by_its_interval(
     ours = row(RATIO, (low + high) / 2, 0.9943, low=low, high=high, aim=0.999)
     found = verdicts("table7_4", compared=[ours])[RATIO]
     assert (found.word, found.because) == (word, because)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "at_most", "text"),
+    [
+        (0.70, 0.75, True, "≤ 0.75 reached"),
+        (0.70, 0.76, True, "≤ 0.75 not reached"),
+        (0.75, 0.90, False, "≥ 0.75 reached"),
+        (0.74, 0.90, False, "≥ 0.75 not reached"),
+    ],
+)
+def test_aim_is_judged_on_the_unfavourable_end(
+    low: float, high: float, at_most: bool, text: str
+) -> None:
+    """Of what should be small the upper end, of what should be large the lower one."""
+    ours = Compared(name="ratio", value=0.75, low=low, high=high, aim=0.75, at_most=at_most)
+    assert aim_in_words(ours) == text
+    assert aim_in_words(ours, evidence=False) == f"{text[:6]} not judged"
 
 
 def test_absolute_rates_of_table_7_4_are_not_praised() -> None:
