@@ -83,6 +83,7 @@ file                       what wrote it
 ``samples.json``           Figure 7.2: every reading of meters, rules and DAD's state of a flow
 ``vmstat-*.json``          vmstat's lines, and the command
 ``cpudist-*.json``         cpudist's lines, and the command
+``sockperf-*.json``        sockperf's head, and round-trip times in µs, one in ``every``
 ``proc-stat.json``         ``/proc/stat`` over time by state, in ticks
 ``usage-*.json``           Table 7.3: ``/proc/stat``, traced CPU time, and the kernel's account of
                            each BPF map and program (bpf_stats), first and last

@@ -99,7 +99,7 @@ def _table(values: list[Value]) -> Table:
     table.add_column("")
     with_intervals = any(value.overlap is not None for value in values)
     for title in ("A", "B", "B / A", *(("intervals",) if with_intervals else ())):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("unit")
     for value in values:
         cells = [
@@ -118,4 +118,4 @@ def _number(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None:
         return "–"
     text = f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
-    return text if interval is None else f"{text} [{interval[0]:,.6g}, {interval[1]:,.6g}]"
+    return text if interval is None else f"{text} [{interval[0]:,.5g}, {interval[1]:,.5g}]"

@@ -136,7 +136,7 @@ def test_compare_flags_what_nobody_may_publish(
     b = store("b", validity=LIMITED, state="failed", reason="iperf3 was killed", quick=False)
     assert main(["results", "compare", str(a), str(b)]) == 0
     text = capsys.readouterr().out
-    at = text.index("flow 1, NFC / routing")
+    at = text.index("flow 1, NFC")
     assert text.index("B is host-limited: the machine was the limit") < at
     assert text.index("B is incomplete: iperf3 was killed") < at
     assert "A is" not in text
