@@ -206,9 +206,11 @@ def log_x(axes: Axes, values: Sequence[float], *, unnamed: Sequence[float] = ())
 
 
 def number(value: float) -> str:
-    """A value at a tick: 1, 1,000, 65,536, 1 M."""
-    if value >= 1e6:
+    """A value at a tick, short: 1, 1,500, 10 k, 65,536, 1 M."""
+    if value >= 1e6 and value % 1e5 == 0:
         return f"{value / 1e6:g} M"
+    if value >= 1e4 and value % 1e3 == 0:
+        return f"{value / 1e3:g} k"
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
@@ -220,4 +222,4 @@ def missing(curves: Sequence[Curve], *, looks: Mapping[str, Look] = LOOKS) -> li
             if point.value is None and point.note:
                 label = looks.get(curve.way, _PLAIN).label or curve.way
                 found.setdefault((point.x, point.note), []).append(label)
-    return [f"No value of {'; '.join(who)} at {x:,.6g}: {why}." for (x, why), who in found.items()]
+    return [f"No value of {'; '.join(who)} at {x:,.10g}: {why}." for (x, why), who in found.items()]

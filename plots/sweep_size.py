@@ -70,7 +70,7 @@ def _draw(
     one: bool = False,
 ) -> None:
     values = result.parameters["values"]
-    log_x(axes, values, unnamed=(128, 512, 1_024))
+    log_x(axes, values, unnamed=(128, 512, 1_024, 3_000))
     axes.set_xlabel("bytes of an IP packet")
     panel = Panel(
         title=title,

@@ -88,7 +88,7 @@ def _curves(curves: Sequence[Curve]) -> Table:
     table.add_column("", no_wrap=True)
     values = sorted({point.x for curve in curves for point in curve.points})
     for x in values:
-        table.add_column(f"{x:,.6g}", justify="right")
+        table.add_column(f"{x:,.10g}", justify="right")
     for curve in curves:
         found = {point.x: point.value for point in curve.points}
         table.add_row(curve.way, *(_short(found.get(x)) for x in values))

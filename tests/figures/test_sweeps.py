@@ -214,8 +214,9 @@ def test_ways_differ_in_more_than_colour() -> None:
 
 
 def test_numbers_at_ticks() -> None:
-    """Thousands have commas, a million is short."""
-    assert [number(x) for x in (1, 65_536, 1_000_000, 0.5)] == ["1", "65,536", "1 M", "0.5"]
+    """Thousands have commas, large round numbers are short."""
+    values = (0.5, 1, 1_500, 10_000, 65_536, 100_000, 1_000_000)
+    assert [*map(number, values)] == ["0.5", "1", "1,500", "10 k", "65,536", "100 k", "1 M"]
 
 
 def test_drawing_imports_nothing_that_needs_root() -> None:
