@@ -17,6 +17,7 @@ from testbed.bench.variants import VARIANTS
 from testbed.cli import main
 from testbed.errors import UserError
 from testbed.netnode import NetNode
+from tests.netns.conftest import QuickBench
 
 pytestmark = pytest.mark.needs("namespaces", "veth", "xdp_live_frames", "redirect_peer")
 
@@ -27,11 +28,10 @@ ALL = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(quick_bench: QuickBench) -> Path:
     """One quick run of all parts."""
-    folder = tmp_path_factory.mktemp("bench")
-    assert main(["bench", "--quick", "--out", str(folder)]) == 0
-    return folder
+    assert quick_bench.code == 0
+    return quick_bench.folder
 
 
 @pytest.fixture(scope="module")

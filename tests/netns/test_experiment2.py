@@ -18,6 +18,7 @@ import pytest
 
 from testbed.results import Result, read_result
 from tests.documented import undocumented
+from tests.netns.conftest import QuickBench
 
 NFCBED = Path(sys.executable).with_name("nfcbed")
 
@@ -51,11 +52,11 @@ def not_the_rate(result: Result) -> list[str]:
     return [check.name for check in result.failed_checks if "offered" not in check.name]
 
 
-def test_table_says_what_the_chain_holds_and_uses(tmp_path: Path) -> None:
+def test_table_says_what_the_chain_holds_and_uses(quick_bench: QuickBench) -> None:
     """vmstat's values, the chain's bytes and run time, traced times; every packet explained."""
-    done = run("table7_3", tmp_path / "out")
-    result = read_result(tmp_path / "out")
-    assert (result.state, not_the_rate(result)) == ("complete", []), done.stderr
+    out = quick_bench.folder / "table7_3"
+    result = read_result(out)
+    assert (result.state, not_the_rate(result)) == ("complete", []), result.reason
     found = values(result)
     for state in ("idle", "processing"):
         assert found[f"{state}: memory used (vmstat)"] > 100_000
@@ -72,14 +73,34 @@ def test_table_says_what_the_chain_holds_and_uses(tmp_path: Path) -> None:
     programs = result.facts["states"]["processing"]["programs"]
     assert programs["classifier: classify"]["runs"] > 10_000
     assert {row.published for row in result.compared} >= {766_664.0, 766_844.0, 0.0}
-    assert "processing: memory used (vmstat)" in done.stdout
-    raw = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out/raw").iterdir()}
+    raw = {path.name: json.loads(path.read_text()) for path in (out / "raw").iterdir()}
     assert raw["vmstat-idle.json"]["command"][0] == "vmstat"
     servers = {f"flow1-{way}-server.json" for way in ("processing", "routing")}
     more = {"vmstat-processing.json", "vmstat-memory.json", "flow1-routing-client.json"}
     assert servers | more <= set(raw)
     assert undocumented(raw) == []
     _check_counters(raw, result)
+
+
+def test_packet_costs_are_compared_round_by_round(quick_bench: QuickBench) -> None:
+    """Every way once a round, each with its packets all found, and ratios with intervals."""
+    result = read_result(quick_bench.folder / "table7_3")
+    rounds = result.facts["rounds"]
+    assert len(rounds) == 3 * result.parameters["rounds"]
+    for number in range(1, result.parameters["rounds"] + 1):
+        ways = [one["way"] for one in rounds if one["round"] == number]
+        assert sorted(ways) == ["forwarding", "in-stack", "routing"]
+    assert all(one["packets"] > 1_000 for one in rounds)
+    assert all(300 < one["softirq_ns_per_packet"] < one["busy_ns_per_packet"] for one in rounds)
+    ratios = {row.name: row for row in result.compared if row.at_most}
+    assert set(ratios) == {
+        f"CPU time per packet, {w} / routing" for w in ("forwarding", "in-stack")
+    }
+    assert all(0.1 < (row.low or 0) <= (row.high or 0) < 10 for row in ratios.values())
+    for one in rounds:
+        books = result.facts["packets"][f"{one['way']} {one['round']}"]
+        assert books["unexplained"] == 0
+        assert books["entered_chain"] == (None if one["way"] == "routing" else books["sent"])
 
 
 def _check_counters(raw: dict[str, Any], result: Result) -> None:
