@@ -16,13 +16,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from testbed.paths import ROOT
 from testbed.report.values import Figure, Report
 
-__all__ = ["FIGURES", "as_html", "as_markdown"]
+__all__ = ["as_html", "as_markdown", "figure_file"]
 
-FIGURES = "report-figures"
-"""The folder of the figures, beside ``report.md``."""
 
 _TEMPLATES = ROOT / "testbed/report/templates"
 _SPECIAL = re.compile(r"([\\`*\[\]|#])")
+
+
+def figure_file(figure: Figure) -> str:
+    """Name of a figure's file beside ``report.md``."""
+    return f"report-{figure.name}.svg"
 
 
 def as_html(report: Report) -> str:
@@ -33,10 +36,10 @@ def as_html(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """The same as Markdown; the figures lie in :data:`FIGURES` beside it."""
+    """The same as Markdown; each figure is a file beside it, see :func:`figure_file`."""
     environment = _environment(escape=False)
-    environment.filters["md"] = _plain
-    text = environment.get_template("report.md").render(report=report, figures=FIGURES)
+    environment.filters |= {"md": _plain, "file": figure_file}
+    text = environment.get_template("report.md").render(report=report)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

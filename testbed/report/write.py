@@ -10,7 +10,7 @@ from testbed.experiment.folder import ResultFolder, owner_of_the_call
 from testbed.report.bench import read_bench
 from testbed.report.figures import draw, plotted_names
 from testbed.report.found import find
-from testbed.report.render import FIGURES, as_html, as_markdown
+from testbed.report.render import as_html, as_markdown, figure_file
 from testbed.report.values import Figure, Report, make_report
 
 __all__ = ["PAGE", "TEXT", "write_report"]
@@ -32,7 +32,7 @@ def write_report(places: Sequence[Path], *, out: Path) -> Report:
     folder = ResultFolder(out, owner=owner_of_the_call())
     for figure in figures.values():
         if isinstance(figure, Figure):
-            folder.write(f"{FIGURES}/{figure.name}.svg", figure.svg)
+            folder.write(figure_file(figure), figure.svg)
     folder.write(TEXT, as_markdown(report))
     folder.write(PAGE, as_html(report))
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html as htmllib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -225,7 +226,7 @@ def test_result_that_cannot_be_drawn_is_reported_all_the_same(store: Store, text
     assert "There is no figure: it could not be drawn (KeyError" in Page(texts(drawn=True)[0]).words
 
 
-def test_markdown_says_the_same_as_the_page(store: Store, texts: Texts) -> None:
+def test_markdown_says_the_same_as_the_page(store: Store, texts: Texts, tmp_path: Path) -> None:
     """Every row of the comparison, every caption and every figure is in both."""
     for item in ITEMS:
         store(item.experiment)
@@ -243,8 +244,9 @@ def test_markdown_says_the_same_as_the_page(store: Store, texts: Texts) -> None:
     for caption in re.findall(r"^(\w.*):$", markdown, re.MULTILINE):
         if caption not in ("This run", "To repeat it"):
             assert caption in words
-    figures = re.findall(r"!\[.*\]\((report-figures/\w+\.svg)\)", markdown)
+    figures = re.findall(r"!\[.*\]\((report-\w+\.svg)\)", markdown)
     assert len(figures) == len(ITEMS)
+    assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in figures)
 
 
 def test_same_results_give_the_same_files(store: Store, texts: Texts) -> None:
@@ -288,6 +290,20 @@ def test_report_imports_nothing_that_needs_root() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as sudo has it")
+def test_files_belong_to_who_called_sudo(
+    store: Store, texts: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page, Markdown and figures; and the folder, if the report made it."""
+    monkeypatch.setenv("SUDO_UID", "12345")
+    monkeypatch.setenv("SUDO_GID", "12346")
+    store("table7_4")
+    texts(drawn=True)
+    made = [tmp_path / "out", *(tmp_path / "out").iterdir()]
+    assert len(made) == 4
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
 
 
 def bench(folder: Path, **changes: Any) -> None:
