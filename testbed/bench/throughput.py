@@ -31,6 +31,7 @@ GOALS: Mapping[str, float] = {"NDR": 0.0, "PDR": 0.005}
 """Goals by name, and the loss ratio that each allows."""
 
 _AGAIN = 2  # more tries of a trial that says nothing of the way
+_ALIKE = 0.005
 
 Offer = Callable[[float, float], Trial]
 """Offers packets at a rate (packets per second) for a time (s)."""
@@ -141,6 +142,7 @@ def _found(result: object, measurer: _Measurer, least_pps: float) -> Found:
     pps = float(throughput) * min(1.0, median(measurer.offered[asked]) / asked)
     if result.relevant_upper_bound is None:  # type: ignore[attr-defined]
         return Found(pps=pps, note="at least: no more was offered")
-    if measurer.unreached_pps > pps:
-        return Found(pps=measurer.unreached_pps, note="at least: the sender was at its limit")
+    if measurer.unreached_pps >= (1 - _ALIKE) * pps:
+        pps = max(pps, measurer.unreached_pps)
+        return Found(pps=pps, note="at least: the sender was at its limit")
     return Found(pps=pps)
