@@ -12,6 +12,7 @@ a read-only variable (``rodata``), the size of a map (``map_size``) or the rows 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import cache
@@ -76,8 +77,8 @@ class Param(_Value):
     """One parameter.
 
     :ivar unit: the unit of a number, for people.
-    :ivar min: smallest number, or fewest rows of a table.
-    :ivar max: largest number, or most rows of a table.
+    :ivar min: smallest number, fewest rows of a table, fewest patterns.
+    :ivar max: largest number, most rows of a table, most patterns.
     :ivar one_of: exactly one parameter of those with the same ``one_of`` must be given.
     :ivar choices: what a choice may be; the object gets the position.
     :ivar needs: what a choice needs of the kernel beyond the datapath: choice to probe, by the
@@ -93,7 +94,7 @@ class Param(_Value):
     :ivar bpf_map: BPF array that gets a table's rows; their count goes to ``n_<parameter>``.
     """
 
-    type: Literal["int", "number", "bool", "choice", "table"]
+    type: Literal["int", "number", "bool", "choice", "table", "patterns"]
     help: str
     unit: str = ""
     min: Number | None = None
@@ -137,7 +138,7 @@ class Param(_Value):
             return ", ".join(self.choices)
         if self.type == "bool":
             return "true, false"
-        what = "rows" if self.type == "table" else self.unit
+        what = {"table": "rows", "patterns": "patterns"}.get(self.type, self.unit)
         bounds = [f"{bound:.15g}" for bound in (self.min, self.max) if bound is not None]
         if len(bounds) == 1:
             bounds = [f"{'≥' if self.max is None else '≤'} {bounds[0]}"]
@@ -147,6 +148,8 @@ class Param(_Value):
         """Find what is wrong with a value."""
         if self.type == "table":
             yield from self._table_problems(value)
+        elif self.type == "patterns":
+            yield from self._pattern_problems(value)
         elif self.type == "choice":
             if value not in self.choices:
                 yield Problem((), f"must be one of {self.allowed}, got {shown(value)}")
@@ -181,6 +184,18 @@ class Param(_Value):
                 yield Problem((index,), f"must be a mapping of {columns}, got {shown(row)}")
                 continue
             yield from self._row_problems(row, index)
+
+    def _pattern_problems(self, value: Any) -> Iterator[Problem]:
+        if not isinstance(value, list | tuple):
+            yield Problem((), f"must be a list of regular expressions, got {shown(value)}")
+            return
+        yield from self._bound_problems(len(value), f"{len(value)} patterns")
+        for index, pattern in enumerate(value):
+            try:
+                re.compile(pattern.encode())
+            except (AttributeError, re.error) as error:
+                message = f"must be a regular expression, got {shown(pattern)} ({error})"
+                yield Problem((index,), message)
 
     def _row_problems(self, row: Mapping[str, Any], index: int) -> Iterator[Problem]:
         for name, value in row.items():

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ACCEPT", "DROP", "STATE_BYTES", "Packet", "PacketStruct"]
+__all__ = ["ACCEPT", "DROP", "STATE_BYTES", "Packet", "PacketStruct", "UserPacketStruct"]
 
 ACCEPT, DROP = 0, 1
 """What an NF answers. DROP has a reason: answer :meth:`Packet.drop` instead."""
@@ -33,7 +33,10 @@ class _Counters(ctypes.Structure):
     ]
 
 
-class _UserPacket(ctypes.Structure):
+class UserPacketStruct(ctypes.Structure):
+    """``struct user_packet`` (nfs/include/user.h)."""
+
+    counters_type = _Counters
     _fields_ = [
         ("data", ctypes.c_void_p),
         ("length", ctypes.c_uint32),
@@ -53,7 +56,7 @@ class PacketStruct(ctypes.Structure):
     """``struct packet`` (nfs/include/packet.h)."""
 
     _fields_ = [
-        ("hook", ctypes.POINTER(_UserPacket)),
+        ("hook", ctypes.POINTER(UserPacketStruct)),
         ("src", ctypes.c_uint8 * 4),
         ("dst", ctypes.c_uint8 * 4),
         ("sport", ctypes.c_uint16),

@@ -20,6 +20,8 @@ from tests.unit.strategies import dad_params, dnat_params
 
 ROW = {"dport": 53, "to": "10.10.9.4"}
 DESCRIPTIONS = load_descriptions()
+IN_C = sorted(name for name in DESCRIPTIONS if (NFS / name / f"{name}.h").is_file())
+IN_PYTHON = sorted(name for name in DESCRIPTIONS if (NFS / name / f"{name}.py").is_file())
 
 
 def source_of(name: str) -> str:
@@ -33,7 +35,7 @@ def enum_of(source: str, name: str) -> list[str]:
     return [] if not found else [part.strip() for part in found[1].split(",") if part.strip()]
 
 
-@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+@pytest.mark.parametrize("name", IN_C)
 def test_constants_stand_in_the_source(name: str) -> None:
     """Every read-only variable that a description sets is one of the NF's source."""
     source = source_of(name)
@@ -45,7 +47,7 @@ def test_constants_stand_in_the_source(name: str) -> None:
             assert re.search(rf"NF_PARAM __u\d+ {constant}\b", source), constant
 
 
-@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+@pytest.mark.parametrize("name", IN_C)
 def test_maps_and_columns_stand_in_the_source(name: str) -> None:
     """Every map of a description is one of the source; a column is a member of its rows' struct."""
     source = source_of(name)
@@ -68,6 +70,24 @@ def test_each_datapath_has_its_thin_file(name: str, datapath: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+def test_each_form_in_user_space_has_its_file(name: str) -> None:
+    """An NF says in which forms it runs in user space, and has a file for each and no other."""
+    description = DESCRIPTIONS[name]
+    forms = description.user if "nfqueue" in description.datapaths else ()
+    assert ("native" in forms) == (NFS / name / f"{name}.user.c").is_file()
+    assert ("python" in forms) == (name in IN_PYTHON)
+
+
+@pytest.mark.parametrize("name", IN_PYTHON)
+def test_reasons_and_counters_are_those_in_python(name: str) -> None:
+    """An NF in Python drops and counts under the names of its description, and all of them."""
+    source, description = (NFS / name / f"{name}.py").read_text(), DESCRIPTIONS[name]
+    for call, items in (("drop", description.drop_reasons), ("count", description.counters)):
+        named = re.findall(rf'packet\.{call}\("(\w+)"\)', source)
+        assert set(named) == {item.name for item in items}
+
+
+@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
 def test_logic_knows_no_hook(name: str) -> None:
     """What an NF does is written against the packet API alone, so that it runs at every hook."""
     for path in (NFS / name).glob("*.h"):
@@ -76,7 +96,7 @@ def test_logic_knows_no_hook(name: str) -> None:
         assert not found, f"{path.name}: {found}"
 
 
-@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+@pytest.mark.parametrize("name", IN_C)
 def test_reasons_and_counters_are_those_of_the_source(name: str) -> None:
     """Drop reasons and counters are as many as in the source's enums, and in the same order."""
     source, description = source_of(name), DESCRIPTIONS[name]
