@@ -20,7 +20,9 @@ __all__ = ["Line", "as_text", "explain", "explain_live"]
 _ENTERS = {
     "tc": "tc ingress of each of the node's interfaces",
     "xdp": "XDP at each of the node's interfaces",
+    "netfilter": "netfilter's PRE_ROUTING hook of the node",
 }
+_KERNEL_NAT = "the kernel's own NAT, by rules of testbed/rulesets/nftables.py"
 _AFTER = {
     "stack": "on to the kernel's routing",
     "direct": "TTL, route, neighbour, and out (what needs the kernel's help goes to its routing)",
@@ -78,11 +80,20 @@ def _stage_lines(position: int, stage: Stage, note: str) -> Iterator[Line]:
     name = stage.nf.name
     given = ", ".join(f"{key} {_value(value)}" for key, value in stage.nf.params.items())
     head = f"{name} (priority {stage.nf.priority}){note}" + (f": {given}" if given else "")
+    if _by_kernel(stage):
+        yield Line(f"NF {position}", head, _KERNEL_NAT)
+        yield Line("", "fragments: the kernel puts them together first")
+        return
     yield Line(f"NF {position}", head, f"nfs/{name}/{name}.h: {name}()")
     reasons = ", ".join(reason.name for reason in stage.description.drop_reasons)
     if reasons:
         yield Line("", f"may DROP: {reasons}")
     yield Line("", f"fragments: {_first(stage.description.fragment)}")
+
+
+def _by_kernel(stage: Stage) -> bool:
+    """Whether the kernel's own NAT does what the NF says."""
+    return stage.carrier == "netfilter" and bool(stage.reply_slot)
 
 
 def _first(text: str) -> str:
@@ -102,7 +113,10 @@ def _chain_lines(node: NodePlan, plan: ChainPlan, notes: Mapping[str, str]) -> I
     last = _code(node, "forward", plan.last_step)
     yield Line("then", f"forward: {forward}, {_AFTER[forward]}", last)
     for stage in plan.stages:
-        if stage.reply_slot:
+        if _by_kernel(stage):
+            text = "are known to connection tracking, translated back by it, and enter no chain"
+            yield Line("replies", text)
+        elif stage.reply_slot:
             name = stage.nf.name
             yield Line(
                 "replies",

@@ -7,7 +7,7 @@ from testbed.chain import NF, Policy
 from testbed.errors import PolicyError
 from testbed.nf import NFDescription
 
-__all__ = ["USER", "carrier_of"]
+__all__ = ["USER", "carrier_of", "check_forward"]
 
 USER = "nfqueue"
 """The datapath that leads to user space."""
@@ -40,6 +40,17 @@ def carrier_of(policy: Policy, nf: NF, description: NFDescription, *, field: str
                 field=f"{field}.params.{name}",
             )
     return carrier
+
+
+def check_forward(policy: Policy) -> None:
+    """Raise PolicyError for a chain that is to forward where the datapath cannot."""
+    for index, chain in enumerate(policy.chains):
+        if policy.datapath == "netfilter" and chain.forward == "direct":
+            raise PolicyError(
+                "datapath netfilter hands packets on to the kernel's routing: take forward: stack,"
+                " or another datapath",
+                field=f"chains[{index}].forward",
+            )
 
 
 def _asked_for(policy: Policy, nf: NF, description: NFDescription, field: str) -> str:

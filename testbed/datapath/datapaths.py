@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from testbed.datapath.base import Datapath
+from testbed.datapath.netfilter import NetfilterDatapath
 from testbed.datapath.nfqueue import NfqueueDatapath
 from testbed.datapath.plan import NodePlan
 from testbed.datapath.tc import TcDatapath
@@ -20,7 +21,11 @@ class _Open(Protocol):
     def __call__(self, plan: NodePlan, *, folder: Path) -> Datapath: ...
 
 
-DATAPATHS: Mapping[str, _Open] = {"tc": TcDatapath.open, "nfqueue": NfqueueDatapath.open}
+DATAPATHS: Mapping[str, _Open] = {
+    "tc": TcDatapath.open,
+    "netfilter": NetfilterDatapath.open,
+    "nfqueue": NfqueueDatapath.open,
+}
 """Each builds a node's chains, from within the node's network namespace."""
 
 

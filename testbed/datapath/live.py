@@ -23,6 +23,7 @@ from testbed.runs import RunInfo, list_runs
 
 __all__ = ["LiveNode", "find_node"]
 
+_TO_WIRE = "forward/to_wire"
 PACKET_NO_PORTS = 1 << 4  # enum packet_flags in nfs/include/packet.h
 
 
@@ -50,12 +51,14 @@ class LiveNode:
     def programs(self) -> dict[int, str]:
         """Kernel ids of its pinned programs, and their pins' places in the folder."""
         found = {}
-        places = ["classifier/classify", "forward/to_stack", "forward/to_wire"]
+        places = ["classifier/classify", "forward/to_stack", _TO_WIRE]
         for stage in self.plan.stages():
             places.append(f"chains/{stage.label}/nf")
             if stage.reply_slot:
                 places.append(f"chains/{stage.label}/nf_reply")
         for place in places:
+            if place == _TO_WIRE and not (self.folder / place).exists():
+                continue  # a datapath that does not forward has no such step
             program = Program.from_pin(self.folder / place)
             try:
                 found[program.id] = place

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.chain import NF, Chain, Policy
-from testbed.datapath.carriers import USER, carrier_of
+from testbed.datapath.carriers import USER, carrier_of, check_forward
 from testbed.errors import PolicyError
 from testbed.nf import FlowTable, NFDescription, load_descriptions
 from testbed.policy import check_policy
@@ -222,6 +222,7 @@ def make_plan(policy: Policy) -> NodePlan:
         more than the classifier holds.
     """
     check_policy(policy)
+    check_forward(policy)
     known = load_descriptions()
     slots = _Slots()
     chains = tuple(_plan_chain(policy, index, slots, known) for index in range(len(policy.chains)))

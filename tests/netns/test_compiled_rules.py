@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP
 
 from testbed.chain import Policy
 from testbed.network import Network
 from testbed.rulesets import TARGETS, Target
 from testbed.rulesets.load import load_policy_rules
 from tests.bpf.harness import policy_of
-from tests.frames import fragments, tcp, udp
-from tests.netns.twins import Sent, back, from_server, there
+from tests.frames import fragments, udp
+from tests.netns.manyrules import COURSE, MANY_RULES, assert_all_arrived, two_wires
+from tests.netns.twins import Sent, there
 from tests.netns.wire import TwinLines, Wire
 from tests.sandboxed import in_sandbox
 from topologies.line import LEFT, NODE_LEFT, RIGHT
@@ -29,55 +29,13 @@ pytestmark = pytest.mark.needs(
     *("root", "namespaces", "veth", "bpffs", "objects", "tc_ingress", "bpf_timer"),
     *("nft_nat", "nft", "iptables"),
 )
-FAR = "203.0.113.5"
 BOTH = pytest.mark.parametrize("to", TARGETS)
-
-
-def to_port(port: int, **row: Any) -> Mapping[str, Any]:
-    """DNAT to the server at a port, which shows what way a packet went."""
-    return {
-        "nf": "dnat",
-        "priority": 20,
-        "params": {"rules": [{"to": RIGHT, "to_port": port, **row}]},
-    }
-
-
-MANY_RULES = policy_of(
-    {"rules": [{"dst": "203.0.113.0/24"}, {"proto": "tcp", "dport": 80}], "nfs": [to_port(5001)]},
-    {
-        "rules": [{"dport": 53, "priority": 50}, {"src": LEFT, "dst": FAR, "priority": 60}],
-        "nfs": [{"nf": "pass"}, to_port(5002, dport=53), {"nf": "pass"}],
-    },
-    {"rules": [{"dst": FAR, "dport": 99, "proto": "udp", "priority": 1}], "nfs": [{"nf": "pass"}]},
-    {
-        "rules": [{"sport": 7, "dst": NODE_LEFT}],
-        "nfs": [to_port(5004, proto="udp"), {"nf": "pass"}],
-    },
-)
-COURSE: list[Sent] = [
-    there(udp),
-    back(udp, sport=5002),
-    there(tcp, flags="S", payload=b""),
-    there(tcp, dport=80, flags="S", payload=b""),
-    there(udp, dst="203.0.113.77", dport=1),
-    there(udp, dst=FAR, dport=1),
-    there(udp, dst=FAR, dport=99),
-    there(udp, dst=RIGHT, dport=80),
-    there(udp, sport=7, dport=1),
-    back(udp, sport=5004, dport=7),
-    there(udp, sport=7, dst=RIGHT, dport=1),
-    from_server(udp(src=LEFT, dst=RIGHT, dport=5002)),
-    ("left", IP(src=LEFT, dst=RIGHT) / ICMP(id=7)),
-]
 
 
 @contextmanager
 def pair(policy: Policy, to: Target) -> Iterator[tuple[Wire, Wire]]:
     """A line with the policy's chains, and one with the compiled rules."""
-    with Network(TwinLines()) as net:
-        chains, rules = (Wire(*(net.node(side + n) for side in "lnr")) for n in "12")
-        for wire in (chains, rules):  # all goes somewhere: the node has nothing of its own to say
-            wire.node.run(["ip", "route", "add", "203.0.113.0/24", "via", RIGHT])
+    with two_wires() as (chains, rules):
         load_policy_rules(rules.node, policy, to=to)
         with chains.chains(policy):
             yield chains, rules
@@ -90,9 +48,7 @@ def test_same_way(to: Target) -> None:
     with pair(MANY_RULES, to) as (chains, rules):
         wanted, got = chains.exchange(COURSE), rules.exchange(COURSE)
         assert got == wanted
-        ports = [IP(frame[14:]).dport for frame in got["right"] if IP(frame[14:]).proto != 1]
-        assert ports == [5002, 5002, 5001, 5001, 1, 99, 80, 5004, 1]
-        assert len(got["left"]) == 3
+        assert_all_arrived(got)
 
 
 def limited(place: str, *, rules: Sequence[Mapping[str, Any]] = ({},), **params: Any) -> Policy:

@@ -11,6 +11,7 @@ import pytest
 from testbed.chain import FiveTuple
 from testbed.cli import main
 from testbed.datapath.plan import make_plan
+from testbed.errors import PolicyError
 from testbed.explain import as_text, explain
 from testbed.policy import load_policy, parse_policy
 
@@ -76,3 +77,29 @@ def test_a_wrong_packet_is_one_message(
     """A field that is no address, protocol or port ends with exit code 2 and names the option."""
     assert main(["explain", *options, "--policy", str(THESIS)]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_netfilter_leaves_translating_to_the_kernel() -> None:
+    """At netfilter the way shows who translates, and the last step is the kernel's routing."""
+    text = _ask("""
+version: 1
+datapath: netfilter
+chains:
+  - id: 7
+    rules: [{proto: udp}]
+    nfs:
+      - {nf: dad, priority: 10, params: {threshold_pps: 5}}
+      - {nf: dnat, priority: 20, params: {rules: [{to: 10.0.0.9}]}}
+""")
+    assert "enters   netfilter's PRE_ROUTING hook" in text
+    assert "classifier.netfilter.bpf.c" in text
+    assert "the kernel's own NAT" in text
+    assert "known to connection tracking" in text
+    assert "may DROP: no_state" not in text
+
+
+def test_netfilter_does_not_forward() -> None:
+    """A chain that is to forward by itself is refused before anything is built."""
+    policy = "version: 1\ndatapath: netfilter\nchains: [{id: 1, forward: direct}]\n"
+    with pytest.raises(PolicyError, match=r"chains\[0\].forward: datapath netfilter hands"):
+        _ask(policy)
