@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from testbed.chain import Policy
 from testbed.datapath.datapaths import open_datapath
+from testbed.datapath.nfqueue import NfqueueDatapath
 from testbed.datapath.plan import NodePlan, make_plan
 from testbed.errors import UnsupportedError
 from testbed.netnode import NetNode
@@ -84,6 +85,17 @@ class NfcNode:
         """Look at the interfaces again; call it after a queue was added or removed."""
         with self.node.netns():
             self.datapath.refresh()
+
+    def restart(self) -> None:
+        """Start the programs of NFs in user space that do not run, which may be none.
+
+        Their NFs go on with the state they had.
+
+        :raises RunError: one does not start.
+        """
+        if isinstance(self.datapath, NfqueueDatapath):
+            with self.node.netns():
+                self.datapath.restart()
 
     def describe(self) -> dict[str, Any]:
         """What runs here, as plain JSON values."""

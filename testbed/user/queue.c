@@ -208,7 +208,10 @@ static enum outcome judge(struct queue *queue, struct arrival *arrival, struct p
 	if (outcome == PACKET_BACK && (!arrival->whole || back_send(queue->back, pkt,
 								     arrival->ifindex)))
 		return PACKET_FAILED;
-	if (outcome == PACKET_ACCEPTED && arrival->user.changed && arrival->user.partial)
+	/* Changed bytes are taken as CHECKSUM_NONE: the sum has to be whole. But where the kernel
+	 * cuts a UDP packet up afterwards, it starts from the pseudo header's. */
+	if (outcome == PACKET_ACCEPTED && arrival->user.changed && arrival->user.partial &&
+	    !(arrival->user.gso_size && pkt->key.proto == IPPROTO_UDP))
 		complete_checksum(pkt);
 	return outcome;
 }
