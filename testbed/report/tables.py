@@ -210,11 +210,18 @@ def _curves(curves: Sequence[Curve]) -> Table:
 
 
 def _cell(point: Point | None) -> str:
+    """A value of a curve with its interval, both short: many curves stand side by side."""
     if point is None or point.value is None:
         return _DASH
     if point.low is None or point.high is None:
-        return number(point.value)
-    return f"{number(point.value)} [{number(point.low)}, {number(point.high)}]"
+        return _short(point.value)
+    return f"{_short(point.value)} [{_short(point.low)}, {_short(point.high)}]"
+
+
+def _short(value: float) -> str:
+    """Four figures, or all of those before the point."""
+    text = f"{value:,.0f}" if abs(value) >= _LARGE else f"{value:.4g}"
+    return text.replace("-", "−")
 
 
 def _ledger(books: Any, packets: Any) -> Table | None:
