@@ -42,11 +42,11 @@ __all__ = ["EXPERIMENT"]
 WAYS = ("routing", "chain-stack", "chain-direct", "nftables")
 SEED = 4
 LEAST_PPS, MOST_PPS = 50e3, 6e6
-EFFORT = Effort(first_s=0.05, last_s=0.1, sum_s=0.5, width=0.01, limit_s=12.0)
+EFFORT = Effort(first_s=0.05, last_s=0.1, sum_s=0.5, width=0.01, limit_s=6.0)
 QUICK_EFFORT = Effort(first_s=0.02, last_s=0.04, sum_s=0.08, width=0.03, limit_s=1.5)
-ROUNDS, CURVE_ROUNDS, RATES, TRIAL_S = 7, 5, 14, 0.1
+ROUNDS, CURVE_ROUNDS, RATES, TRIAL_S = 5, 5, 14, 0.1
 QUICK_ROUNDS, QUICK_CURVE_ROUNDS, QUICK_RATES, QUICK_TRIAL_S = 2, 1, 8, 0.04
-_PATIENCE_S, _QUICK_PATIENCE_S = 40.0, 2.0
+_PATIENCE_S, _QUICK_PATIENCE_S = 30.0, 2.0
 _AGAIN = 4  # tries of a trial that others disturbed, while there is patience
 _PAUSE_S = 0.02
 _SEARCH_S, _QUICK_SEARCH_S = 3.5, 1.0  # what a search usually takes
