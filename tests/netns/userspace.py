@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from testbed.chain import Policy
@@ -77,9 +79,17 @@ class Running:
         assert pid is not None
         return pid
 
-    def kill(self, signal: int, label: str = "") -> None:
-        """Send a step's program a signal."""
-        os.kill(self.pid(label), signal)
+    def kill(self, number: int, label: str = "") -> None:
+        """Send a step's program a signal, and wait until it has stopped or ended."""
+        pid = self.pid(label)
+        os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            threads = Path(f"/proc/{pid}/task")
+            until(
+                lambda: all("\nState:\tT" in (t / "status").read_text() for t in threads.iterdir())
+            )
+        elif number == signal.SIGKILL:
+            until(lambda: pid not in {p.pid for p in self.datapath.programs.values()})
 
     def restart(self) -> None:
         """Start the programs that do not run."""
