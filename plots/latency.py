@@ -21,7 +21,7 @@ from testbed.results import Curve, Result
 __all__ = ["draw"]
 
 _TICKS = {50.0: "50", 90.0: "90", 99.0: "99", 99.9: "99.9", 100.0: "max"}
-_NEAR, _USUAL = 90.0, 75.0  # upper panels: how far they go, and what has to fit
+_NEAR = 90.0  # how far the upper panels go
 _LONGEST = 4.0  # where it stands: one nine further than 99.9
 
 
@@ -65,7 +65,7 @@ def _limit(axes: Axes, result: Result) -> None:
         point.value
         for curve in result.curves
         for point in curve.points
-        if point.value is not None and point.x <= _USUAL
+        if point.value is not None and point.x <= _NEAR
     ]
     if values:
         margin = 0.15 * (max(values) - min(values)) + 0.01

@@ -68,18 +68,18 @@ def _rates(axes: Axes, result: Result) -> None:
             _dot(axes, place + shift, rows.get(f"{way}, {goal}"), way, hollow=goal == "PDR")
         axes.annotate(
             _ratios(rows, way),
-            (1.0, place - 0.42),
+            (1.0, place - 0.43),
             xycoords=("axes fraction", "data"),
             ha="right",
             va="center",
-            fontsize=6,
+            fontsize=5.5,
             color=DARK,
         )
     axes.set_yticks(range(len(ways)), [LOOKS[way].label for way in ways])
     axes.set_ylim(-0.65, len(ways) - 0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("rate carried (Mpps)")
-    axes.set_title("Without loss (NDR) and with at most 0.5 % (PDR)", loc="left")
+    axes.set_title("Rates with no loss (NDR), ≤ 0.5 % (PDR)", loc="left")
     handles = [
         Line2D([], [], linestyle="none", marker="o", color=DARK, label="NDR"),
         Line2D(
@@ -115,7 +115,7 @@ def _ratios(rows: Mapping[str, Compared], way: str) -> str:
         row = rows.get(f"{way} / {reference}, NDR")
         if row is not None and row.value is not None:
             found.append(f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}] × {reference}")
-    return "NDR = " + ",  ".join(found) if found else ""
+    return "NDR = " + "\n".join(found) if found else ""
 
 
 def _notes(result: Result) -> list[str]:
