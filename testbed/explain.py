@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.chain import FiveTuple, FlowRule, Match
+from testbed.datapath.carriers import USER, why_there
 from testbed.datapath.live import LiveNode
 from testbed.datapath.plan import ChainPlan, NodePlan, Stage
+from testbed.datapath.steps import FIRST_QUEUE, UserStep, user_steps
+from testbed.datapath.wayback import WAY_BACK
 from testbed.fields import ANY, protocol_name
 
 __all__ = ["Line", "as_text", "explain", "explain_live"]
@@ -84,11 +87,50 @@ def _stage_lines(position: int, stage: Stage, note: str) -> Iterator[Line]:
         yield Line(f"NF {position}", head, _KERNEL_NAT)
         yield Line("", "fragments: the kernel puts them together first")
         return
-    yield Line(f"NF {position}", head, f"nfs/{name}/{name}.h: {name}()")
+    yield Line(f"NF {position}", head, _logic(stage))
     reasons = ", ".join(reason.name for reason in stage.description.drop_reasons)
     if reasons:
         yield Line("", f"may DROP: {reasons}")
     yield Line("", f"fragments: {_first(stage.description.fragment)}")
+
+
+def _logic(stage: Stage) -> str:
+    """Where an NF's code stands."""
+    name = stage.nf.name
+    if stage.carrier == USER and stage.language == "python":
+        return f"nfs/{name}/{name}.py: make()"
+    return f"nfs/{name}/{name}.h: {name}()"
+
+
+def _placed(node: NodePlan, stage: Stage) -> Iterator[Line]:
+    """Why an NF runs where it does, where datapath: auto has chosen."""
+    if node.policy.datapath == "auto":
+        yield Line("", f"runs {why_there(stage.nf, stage.description)}")
+
+
+def _to_user(node: NodePlan, step: UserStep) -> Iterator[Line]:
+    """The way into user space."""
+    program = "the program in Python" if step.python else "its program"
+    first, last = (FIRST_QUEUE + queue for queue in (step.queues[0], step.queues[-1]))
+    queues = f"queue {first}" if first == last else f"queues {first} to {last}"
+    fail = {"closed": "dropped", "open": "passed on behind its NFs"}[node.policy.nfqueue.fail]
+    yield Line(
+        "out",
+        f"of the kernel: marked, PRE_ROUTING, NFQUEUE, {queues}, {program} (dead: {fail})",
+        "testbed/bpf/user.tc.bpf.c: to_user()",
+    )
+
+
+def _from_user(step: UserStep) -> Iterator[Line]:
+    """The way back out of it."""
+    if step.there.back:
+        yield Line(
+            "back",
+            f"into the kernel by {WAY_BACK}, to where it came in, and on in its chain",
+            "testbed/bpf/resume.h: resume()",
+        )
+    else:
+        yield Line("back", "accepted by the program", "testbed/user/queue.c: judge()")
 
 
 def _by_kernel(stage: Stage) -> bool:
@@ -107,10 +149,19 @@ def _code(plan: NodePlan, name: str, program: str) -> str:
 
 
 def _chain_lines(node: NodePlan, plan: ChainPlan, notes: Mapping[str, str]) -> Iterator[Line]:
+    steps = {stage.label: step for step in user_steps(node) for stage in step.stages}
     for position, stage in enumerate(plan.stages, start=1):
+        step = steps.get(stage.label)
+        if step and stage is step.stages[0]:
+            yield from _to_user(node, step)
         yield from _stage_lines(position, stage, notes.get(stage.label, ""))
+        yield from _placed(node, stage)
+        if step and stage is step.stages[-1]:
+            yield from _from_user(step)
     forward = plan.chain.forward
     last = _code(node, "forward", plan.last_step)
+    if forward == "stack" and plan.stages and plan.stages[-1].carrier == USER:
+        last = ""  # the program's verdict has let it go there
     yield Line("then", f"forward: {forward}, {_AFTER[forward]}", last)
     for stage in plan.stages:
         if _by_kernel(stage):
@@ -158,7 +209,7 @@ def explain(
         Line("packet", _packet(packet)),
         Line(
             "enters",
-            where or _ENTERS.get(plan.datapath, plan.datapath),
+            where or _ENTERS.get(plan.datapath, _ENTERS["tc"]),
             _code(plan, "classifier", "classify"),
         ),
     ]

@@ -7,7 +7,7 @@ from testbed.chain import NF, Policy
 from testbed.errors import PolicyError
 from testbed.nf import NFDescription
 
-__all__ = ["USER", "carrier_of", "check_forward"]
+__all__ = ["USER", "carrier_of", "check_forward", "why_there"]
 
 USER = "nfqueue"
 """The datapath that leads to user space."""
@@ -51,6 +51,15 @@ def check_forward(policy: Policy) -> None:
                 " or another datapath",
                 field=f"chains[{index}].forward",
             )
+
+
+def why_there(nf: NF, description: NFDescription) -> str:
+    """Say why ``datapath: auto`` puts an NF where it does."""
+    if nf.place is not None:
+        return f"{'in the kernel' if nf.place == 'kernel' else 'in user space'}: place: {nf.place}"
+    if _KERNEL in description.datapaths:
+        return f"in the kernel, at {_KERNEL}: the cheapest place that can carry it"
+    return "in user space: it has no form for the kernel"
 
 
 def _asked_for(policy: Policy, nf: NF, description: NFDescription, field: str) -> str:

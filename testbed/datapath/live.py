@@ -15,8 +15,10 @@ from typing import Any
 
 from testbed.bpf import Map, Program
 from testbed.chain import MAX_CHAIN_LENGTH, FiveTuple
+from testbed.datapath.carriers import USER
 from testbed.datapath.plan import ChainPlan, NodePlan, make_plan
 from testbed.datapath.status import NodeStatus
+from testbed.datapath.steps import user_steps
 from testbed.errors import RunError, UserError
 from testbed.policy import parse_policy
 from testbed.runs import RunInfo, list_runs
@@ -52,9 +54,10 @@ class LiveNode:
         """Kernel ids of its pinned programs, and their pins' places in the folder."""
         found = {}
         places = ["classifier/classify", "forward/to_stack", _TO_WIRE]
+        for chain in self.plan.chains:
+            places += self._places(chain)
         for stage in self.plan.stages():
-            places.append(f"chains/{stage.label}/nf")
-            if stage.reply_slot:
+            if stage.reply_slot and stage.carrier != USER:
                 places.append(f"chains/{stage.label}/nf_reply")
         for place in places:
             if place == _TO_WIRE and not (self.folder / place).exists():
@@ -72,8 +75,7 @@ class LiveNode:
         :raises RunError: the pointers do not lead along the policy's NFs to its last step.
         """
         found = list(self._follow(chain))
-        wanted = [f"chains/{stage.label}/nf" for stage in chain.stages]
-        wanted.append(f"forward/{chain.last_step}")
+        wanted = [*self._places(chain), f"forward/{chain.last_step}"]
         if [place for _, place in found] != wanted:
             there = " → ".join(place for _, place in found)
             raise RunError(
@@ -81,9 +83,23 @@ class LiveNode:
             )
         yield from found
 
+    def _places(self, chain: ChainPlan) -> dict[str, int]:
+        """Programs of a chain, by their pins' places, and the slot of the pointer behind each.
+
+        NFs in user space have one program together, which sends packets there.
+        """
+        steps = {stage.label: step for step in user_steps(self.plan) for stage in step.stages}
+        found = {}
+        for stage in chain.stages:
+            if step := steps.get(stage.label):
+                found[f"user/{step.there.number}/to_user"] = step.next_slot
+            else:
+                found[f"chains/{stage.label}/nf"] = stage.next_slot
+        return found
+
     def _follow(self, chain: ChainPlan) -> Iterator[tuple[int, str]]:
         known = self.programs()
-        next_slots = {f"chains/{s.label}/nf": s.next_slot for s in self.plan.stages()}
+        next_slots = self._places(chain)
         slots = Map.from_pin(self.folder / "forward" / "slots")
         try:
             slot: int | None = chain.head

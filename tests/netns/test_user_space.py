@@ -14,6 +14,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from testbed.chain import Policy
+from testbed.datapath.live import LiveNode
 from testbed.datapath.node import NfcNode
 from testbed.network import Network
 from tests.frames import tcp, udp
@@ -293,3 +294,15 @@ def test_own_packets_do_not_go_to_user_space() -> None:
         (error,) = node.wire.exchange([("left", ttl)])["left"]
         assert IP(error[14:])["IPerror"].dst == RIGHT
         assert node.status.steps()[0].replies[0].own == 1
+
+
+@in_sandbox
+def test_its_chain_can_be_walked_from_outside() -> None:
+    """What `nfcbed explain` follows in the kernel leads into user space and on behind it."""
+    nfs = [{"nf": "pass", "priority": 1}, PASS, {"nf": "pass", "priority": 200}]
+    with line(policy(*nfs, forward="direct")) as node:
+        plan = node.datapath.plan
+        live = LiveNode("run", "node", "tcx ingress", ("node-eth0",), plan, bpffs() / "node")
+        assert [place for _, place in live.walk(plan.chains[0])] == [
+            *("chains/1/0-pass/nf", "user/0/to_user", "chains/1/2-pass/nf", "forward/to_wire")
+        ]

@@ -103,3 +103,26 @@ def test_netfilter_does_not_forward() -> None:
     policy = "version: 1\ndatapath: netfilter\nchains: [{id: 1, forward: direct}]\n"
     with pytest.raises(PolicyError, match=r"chains\[0\].forward: datapath netfilter hands"):
         _ask(policy)
+
+
+def test_tells_where_a_packet_leaves_the_kernel() -> None:
+    """Out of the kernel, the NFs there, back, and the rest; with auto, why each NF runs there."""
+    text = _ask("""
+version: 1
+datapath: auto
+chains:
+  - id: 1
+    forward: direct
+    rules: [{proto: udp}]
+    nfs:
+      - {nf: dad, priority: 1, params: {threshold_pps: 5}}
+      - {nf: waf, priority: 2, params: {signatures: [x]}}
+      - {nf: pass, priority: 3, place: user}
+      - {nf: dnat, priority: 4, params: {rules: [{to: 10.0.0.9}]}}
+""")
+    rows = [line.split()[0] for line in text.splitlines() if line[0] != " "]
+    assert rows[3:] == ["NF", "out", "NF", "NF", "back", "NF", "then", "replies"]
+    assert text.count("the cheapest place that can carry it") == 2
+    assert "it has no form for the kernel" in text
+    assert "place: user" in text
+    assert "nfs/waf/waf.py: make()" in text
