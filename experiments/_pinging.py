@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments._pinged import Books, Measured
+from testbed.bench.rig import RIGHT, VIRTUAL
 from testbed.chain import NF, Chain, FlowRule, Policy
 from testbed.datapath import NfcNode
 from testbed.datapath.status import NodeStatus
@@ -33,7 +34,7 @@ from testbed.rulesets.load import load_policy_rules
 
 __all__ = ["LOAD_MBPS", "PORT", "Way", "opened", "policy_of"]
 
-NODE_LEFT, RIGHT = "10.10.1.1", "10.10.2.2"  # in the topology line
+VIRTUAL, RIGHT = "10.10.1.1", "10.10.2.2"  # in the topology line
 PORT, LOAD_PORT, LOAD_CPORT = 53, 5201, 40001
 LOAD_MBPS = 100.0
 _THRESHOLD_MBPS = 100_000  # everything is counted, nothing dropped
@@ -48,10 +49,10 @@ _LISTENING = f"{PORT:04X}"
 def policy_of(forward: str) -> Policy:
     """DAD and DNAT for the pings and for the load, from the node's address to `right`."""
     rules = [
-        {"proto": proto, "dst": NODE_LEFT, "dport": port}
+        {"proto": proto, "dst": VIRTUAL, "dport": port}
         for proto, port in (("udp", PORT), ("udp", LOAD_PORT), ("tcp", LOAD_PORT))
     ]
-    rows = [{"dst": NODE_LEFT, "dport": port, "to": RIGHT} for port in (PORT, LOAD_PORT)]
+    rows = [{"dst": VIRTUAL, "dport": port, "to": RIGHT} for port in (PORT, LOAD_PORT)]
     nfs = (
         NF(name="dad", priority=10, params={"threshold_mbps": _THRESHOLD_MBPS, "window_s": 10}),
         NF(name="dnat", priority=20, params={"rules": rows}),
@@ -134,7 +135,7 @@ class Way:
         )
 
     def _offer(self, repeat: int, seconds: int) -> Client:
-        to = RIGHT if self.name == "routing" else NODE_LEFT
+        to = RIGHT if self.name == "routing" else VIRTUAL
         client = self.traffic.send(
             _load_flow(to),
             phase=f"{self.name}{repeat}",
@@ -209,7 +210,7 @@ class Way:
         """Connections of pings that conntrack translates both ways."""
         words = ["conntrack", "-L", "-p", "udp", "--orig-port-dst", str(PORT)]
         lines = self.network.node("node").run(words).stdout.splitlines()
-        return sum(f"dst={NODE_LEFT}" in line and f"src={RIGHT}" in line for line in lines)
+        return sum(f"dst={VIRTUAL}" in line and f"src={RIGHT}" in line for line in lines)
 
 
 def _losses(network: Network) -> dict[str, int]:
@@ -246,7 +247,7 @@ def opened(
     """
     folder = session.sandbox.folder / f"latency-{name}-{time.monotonic_ns()}"
     folder.mkdir()
-    to = RIGHT if name == "routing" else NODE_LEFT
+    to = RIGHT if name == "routing" else VIRTUAL
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(open_network("line"))
         status = stack.enter_context(_switched_on(session, name, network))

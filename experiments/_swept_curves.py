@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from experiments._swept_plan import Plan, Way
 from testbed.bench.rounds import Measurement
 from testbed.bench.stats import Interval, middle, ratio, slope
@@ -50,12 +52,15 @@ def _shared(rounds: Rounds, names: Sequence[str]) -> list[list[float]]:
 def over(rounds: Rounds, way: str, reference: str, *, off: str | None = None) -> Interval | None:
     """Packets per second of one variant by those of another; None where no round has both.
 
-    :param off: variant whose time is taken off both.
+    :param off: variant whose time is taken off both; None too where nothing would be left.
     """
     columns = _shared(rounds, [reference, way, *([off] if off else [])])
     if not columns:
         return None
-    return ratio(columns[0], columns[1], off=columns[2] if off else None)
+    # In a disturbed round the generator alone may take as long as with the way behind it.
+    with np.errstate(all="ignore"):
+        found = ratio(columns[0], columns[1], off=columns[2] if off else None)
+    return found if 0 < found.low <= found.high < np.inf and found.value > 0 else None
 
 
 def _point(x: int, found: Interval | None, note: str | None, digits: int) -> Point:
@@ -167,9 +172,16 @@ def _ratios(
         if both:
             off = alone.at[x].name if alone else None
             found = over(rounds, way.at[x].name, base.at[x].name, off=off)
-        note = None if found else f"no value of both ways: {base.notes.get(x, 'not measured')}"
+        note = None if found else _why_no_ratio(way, base, x, rounds)
         points.append(_point(x, found, note, 4))
     return _curve(plan, way, quantity, "", points)
+
+
+def _why_no_ratio(way: Way, base: Way, x: int, rounds: Rounds) -> str:
+    for one in (way, base):
+        if x not in one.at or one.at[x].name not in rounds:
+            return f"no time of {one.name}: {one.notes.get(x, 'not measured, or packets lost')}"
+    return "disturbed: the generator alone took as long"
 
 
 def compared_of(plan: Plan, rounds: Rounds) -> list[Compared]:

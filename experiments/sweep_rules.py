@@ -32,7 +32,7 @@ def plan(quick: bool) -> Plan:
         x_unit="",
         xs=xs,
         ways=_ways(xs),
-        rounds=3 if quick else 15,
+        rounds=3 if quick else 14,
         packets=20_000 if quick else 100_000,
         lasts_s=10 if quick else 130,
         asked=(

@@ -56,7 +56,7 @@ def plan(quick: bool) -> Plan:
         x_unit="bytes",
         xs=xs,
         ways=tuple(ways),
-        rounds=3 if quick else 15,
+        rounds=3 if quick else 12,
         packets=20_000 if quick else 50_000,
         lasts_s=11 if quick else 160,
         asked=tuple(asked),

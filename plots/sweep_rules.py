@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from matplotlib.figure import Figure
 
-from plots._curves import log_x
+from plots._curves import LOOKS, curves_of, log_x
 from plots._swept import Sweep, draw_sweep
 from testbed.results import Result
 
@@ -23,6 +25,7 @@ _PAIRS = (
     ("chain-direct", "routing"),
     ("chain-stack", "routing"),
 )
+_LOADED = ("chain-direct", "nftables-map", "nftables-rules", "iptables")
 _WHAT = (
     "(all): as many flows as rules take turns; otherwise all packets match the last rule."
     " Maps: one verdict map a mask. List: one rule behind the other."
@@ -41,4 +44,15 @@ _SWEEP = Sweep(
 
 def draw(result: Result) -> Figure:
     """Draw the figure of a result that has curves."""
-    return draw_sweep(result, _SWEEP)
+    return draw_sweep(result, replace(_SWEEP, what=f"{_WHAT}{_loading(result)}"))
+
+
+def _loading(result: Result) -> str:
+    """How long it took to load the most rules."""
+    took = []
+    for curve in curves_of(result, "time to load", ways=_LOADED):
+        last = curve.points[-1]
+        if last.value is not None:
+            took.append(f"{LOOKS[curve.way].label} {last.value / 1000:.2f} s")
+    most = result.parameters["values"][-1]
+    return f" Time to load {most:,} rules: {'; '.join(took)}." if took else ""

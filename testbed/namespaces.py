@@ -20,6 +20,7 @@ __all__ = [
     "CLONE_NEWNS",
     "CLONE_NEWPID",
     "die_with_parent",
+    "entered",
     "in_netns",
     "loopback_up",
     "make_mounts_private",
@@ -102,13 +103,20 @@ def in_netns(pid: int) -> Iterator[None]:
 
     Only this thread moves. Sockets opened meanwhile stay in that namespace for good.
     """
+    there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with entered(there):
+            yield
+    finally:
+        os.close(there)
+
+
+@contextlib.contextmanager
+def entered(namespace: int) -> Iterator[None]:
+    """Put this thread into the network namespace of this descriptor meanwhile."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            setns(there, CLONE_NEWNET)
-        finally:
-            os.close(there)
+        setns(namespace, CLONE_NEWNET)
         try:
             yield
         finally:

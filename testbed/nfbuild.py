@@ -89,9 +89,11 @@ def _load(
     path: Path, constants: Mapping[str, Any], description: NFDescription | None
 ) -> Iterator[ProgramSize]:
     with BpfObject(path) as bpf:
-        bpf.constants(constants)
+        # An object need not have all: DNAT's at netfilter leaves the rows to the kernel's NAT.
+        known = bpf.btf.variables.get(".rodata", {})
+        bpf.constants({name: value for name, value in constants.items() if name in known})
         for param in description.params.values() if description else ():
-            if param.bpf_map:
+            if param.bpf_map in bpf.map_names:
                 bpf.resize(param.bpf_map, _rows(param))
         try:
             bpf.load()

@@ -88,7 +88,7 @@ class SocketSender:
                 raise RunError(f"cannot send a frame: {os.strerror(ctypes.get_errno())}")
             each_ns.append((time.perf_counter_ns() - begin_ns) / sent)
             left -= sent
-        return round(median(each_ns))
+        return int(round(median(each_ns)))
 
     def close(self) -> None:
         """Close the socket."""

@@ -11,6 +11,7 @@ from testbed.bpf.links import (
     TcFilter,
     attach_netfilter,
     attach_tc,
+    attach_xdp,
     tcx_egress_programs,
 )
 from testbed.bpf.maps import Map, possible_cpus
@@ -29,6 +30,7 @@ __all__ = [
     "TestRun",
     "attach_netfilter",
     "attach_tc",
+    "attach_xdp",
     "possible_cpus",
     "tcx_egress_programs",
 ]

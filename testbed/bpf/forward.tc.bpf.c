@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The last step of a chain.
+/* The last step of a chain at tc.
  *
  * `to_stack`: on to the kernel's routing, where the thesis leaves the packet.
  * `to_wire`: the whole way here - TTL, route and neighbour look-up, redirect - and only what
@@ -8,83 +8,7 @@
  */
 #include <linux/if_packet.h>
 #include "tc.h"
-#include "slots.h"
-
-#define AF_INET 2
-#define HOPS 64
-
-/* Why a packet of `to_wire` went to the kernel after all. */
-enum handed_over {
-	HANDED_TTL,
-	HANDED_OPTIONS,
-	HANDED_ROUTE,
-	HANDED_NEIGHBOUR,
-	HANDED_TOO_LONG,
-	HANDED_REASONS,
-};
-
-/* Written by these programs, read by user space. Packets as on the wire. */
-struct last_counters {
-	__u64 packets;
-	__u64 bytes; /* IP bytes */
-	__u64 handed[HANDED_REASONS];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct last_counters);
-} counters SEC(".maps");
-
-/* Returns NULL never in practice: index 0 is there. */
-static __always_inline struct last_counters *count_last(struct __sk_buff *skb, struct packet *pkt)
-{
-	__u32 zero = 0, packets, bytes;
-	struct last_counters *last = bpf_map_lookup_elem(&counters, &zero);
-
-	packet_load(pkt, skb);
-	wire_size(pkt, &packets, &bytes);
-	if (last) {
-		last->packets += packets;
-		last->bytes += bytes;
-	}
-	return last;
-}
-
-/* How to leave by an interface. WAY_PEER skips its queue and its transmit counters: only for a
- * veth without a queue whose other end lies in another namespace. Written by user space. */
-enum way { WAY_QUEUE, WAY_PEER };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* ifindex */
-	__type(value, __u32); /* enum way */
-} ways SEC(".maps");
-
-/* What the look-up answered, per CPU, good for one tick of the clock (1 to 10 ms): within it a
- * route is looked up once however many packets use it, and a change of route takes effect with
- * the next tick. Written and read by this program only. */
-struct hop {
-	__be32 dst;
-	__be32 src;
-	__u32 in;
-	__u32 out;
-	__u64 tick;
-	__u16 longest; /* IP length that was seen to fit */
-	__u8 tos;
-	__u8 way;
-	__u8 addresses[2 * ETH_ALEN]; /* as in the Ethernet header */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HOPS);
-	__type(key, __u32);
-	__type(value, struct hop);
-} hops SEC(".maps");
+#include "last.h"
 
 /* Length of the longest IP packet that this one becomes on the wire. */
 static __always_inline __u32 ip_length(struct __sk_buff *skb, const struct iphdr *ip)
@@ -99,81 +23,6 @@ static __always_inline __u32 ip_length(struct __sk_buff *skb, const struct iphdr
 	return skb->gso_size + sizeof(*ip) + transport;
 }
 
-/* A source that no packet may come from: the kernel's routing drops it. */
-static __always_inline bool is_martian(__be32 src)
-{
-	__u8 first = bpf_ntohl(src) >> 24;
-
-	return first == 0 || first == 127 || first >= 224;
-}
-
-/* Fills the hop; returns false, counted, where the kernel has to help. */
-static __always_inline bool look_up(struct __sk_buff *skb, struct last_counters *last,
-				    struct hop *hop, const struct iphdr *ip, __u32 length)
-{
-	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
-		.tos = ip->tos,
-		.tot_len = length,
-		.ipv4_src = ip->saddr,
-		.ipv4_dst = ip->daddr,
-		.ifindex = skb->ifindex,
-	};
-	long result;
-	__u32 *way;
-
-	if (is_martian(ip->saddr)) {
-		last->handed[HANDED_ROUTE]++;
-		return false;
-	}
-	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (result != BPF_FIB_LKUP_RET_SUCCESS) {
-		last->handed[result == BPF_FIB_LKUP_RET_NO_NEIGH    ? HANDED_NEIGHBOUR :
-			     result == BPF_FIB_LKUP_RET_FRAG_NEEDED ? HANDED_TOO_LONG :
-								      HANDED_ROUTE]++;
-		return false;
-	}
-	way = bpf_map_lookup_elem(&ways, &fib.ifindex);
-	hop->dst = ip->daddr;
-	hop->src = ip->saddr;
-	hop->in = skb->ifindex;
-	hop->out = fib.ifindex;
-	hop->longest = length;
-	hop->tos = ip->tos;
-	hop->way = way ? *way : WAY_QUEUE;
-	__builtin_memcpy(hop->addresses, fib.dmac, ETH_ALEN);
-	__builtin_memcpy(hop->addresses + ETH_ALEN, fib.smac, ETH_ALEN);
-	return true;
-}
-
-static __always_inline struct hop *next_hop(struct __sk_buff *skb, struct last_counters *last,
-					    const struct iphdr *ip)
-{
-	__u32 mixed = ip->daddr ^ ip->saddr, index = (mixed ^ mixed >> 8 ^ mixed >> 24) % HOPS;
-	__u32 length = ip_length(skb, ip);
-	struct hop *hop = bpf_map_lookup_elem(&hops, &index);
-	__u64 tick = bpf_jiffies64();
-
-	if (!hop)
-		return NULL;
-	if (hop->tick == tick && hop->dst == ip->daddr && hop->src == ip->saddr &&
-	    hop->in == skb->ifindex && hop->tos == ip->tos && length <= hop->longest)
-		return hop;
-	hop->tick = 0;
-	if (!look_up(skb, last, hop, ip, length))
-		return NULL;
-	hop->tick = tick;
-	return hop;
-}
-
-static __always_inline void decrement_ttl(struct iphdr *ip)
-{
-	__u32 sum = ip->check + bpf_htons(0x0100);
-
-	ip->check = sum + (sum >= 0xffff);
-	ip->ttl--;
-}
-
 SEC("tc")
 int to_wire(struct __sk_buff *skb)
 {
@@ -183,7 +32,8 @@ int to_wire(struct __sk_buff *skb)
 	struct iphdr *ip;
 	struct hop *hop;
 
-	last = count_last(skb, &pkt);
+	packet_load(&pkt, skb);
+	last = count_last(&pkt);
 	if (pkt.key.info & PACKET_OWN)
 		return TC_ACT_UNSPEC;
 	if (skb->vlan_present)
@@ -192,17 +42,12 @@ int to_wire(struct __sk_buff *skb)
 	ip = (void *)(eth + 1);
 	if (!last || (void *)(ip + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_UNSPEC;
-	if (ip->ttl <= 1 || ip->ihl > 5 || skb->pkt_type != PACKET_HOST) {
-		last->handed[ip->ttl <= 1 ? HANDED_TTL :
-			     ip->ihl > 5  ? HANDED_OPTIONS :
-					    HANDED_ROUTE]++;
+	if (hand_over(last, ip, skb->pkt_type == PACKET_HOST))
 		return TC_ACT_UNSPEC;
-	}
-	hop = next_hop(skb, last, ip);
+	hop = next_hop(skb, skb->ifindex, last, ip, ip_length(skb, ip));
 	if (!hop)
 		return TC_ACT_UNSPEC;
-	decrement_ttl(ip);
-	__builtin_memcpy(eth, hop->addresses, sizeof(hop->addresses));
+	send_on(eth, ip, hop);
 	return hop->way == WAY_PEER ? bpf_redirect_peer(hop->out, 0) : bpf_redirect(hop->out, 0);
 }
 
@@ -211,7 +56,8 @@ int to_stack(struct __sk_buff *skb)
 {
 	struct packet pkt;
 
-	count_last(skb, &pkt);
+	packet_load(&pkt, skb);
+	count_last(&pkt);
 	return TC_ACT_UNSPEC;
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Attaching programs to an interface, by tcx or else by clsact, and to netfilter's PRE_ROUTING."""
+"""Attaching programs to an interface, at tcx, clsact or XDP, and to netfilter's PRE_ROUTING."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "TcFilter",
     "attach_netfilter",
     "attach_tc",
+    "attach_xdp",
     "tcx_egress_programs",
 ]
 
@@ -28,7 +29,7 @@ FILTER_PRIORITY = 0x4E46
 
 
 class Link:
-    """A tcx or netfilter link: the program runs while the link is open or pinned."""
+    """A tcx, XDP or netfilter link: the program runs while the link is open or pinned."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -69,6 +70,21 @@ def attach_netfilter(program: Program, *, priority: int) -> Link:
     except OSError as error:
         where = f"netfilter PRE_ROUTING, priority {priority}"
         raise BpfError(f"attach {program.name} at {where}", error.errno or 0) from None
+
+
+_XDP, _XDP_DRIVER_MODE = 37, 1 << 2  # BPF_XDP; native: not after an skb was made
+
+
+def attach_xdp(program: Program, ifindex: int) -> Link:
+    """Run a program in the driver of an interface of this thread's network namespace.
+
+    :raises BpfError: the kernel refused, such as EBUSY where another program runs.
+    """
+    attributes = struct.pack("=IIII", program.fd, ifindex, _XDP, _XDP_DRIVER_MODE)
+    try:
+        return Link(bpf_call(_LINK_CREATE, attributes)[0])
+    except OSError as error:
+        raise BpfError(f"attach {program.name} at XDP", error.errno or 0) from None
 
 
 def tcx_egress_programs(ifindex: int) -> int:

@@ -180,6 +180,7 @@ class BpfObject:
         )
         self._maps = {_name(h, "map"): h for h in self._handles("bpf_object__next_map")}
         self._left_out: set[str] = set()
+        self._shared: dict[str, Map] = {}
         self._set_types()
         size = ctypes.c_uint32()
         btf = check(libbpf().bpf_object__btf(self._handle), f"read BTF of {path}")
@@ -234,6 +235,7 @@ class BpfObject:
         check(
             libbpf().bpf_map__reuse_fd(self._maps[map_name], existing.fd), f"share map {map_name}"
         )
+        self._shared[map_name] = existing
 
     def leave_out(self, program_name: str) -> None:
         """Do not load one of the programs."""
@@ -264,18 +266,25 @@ class BpfObject:
         """A map of the loaded object; its descriptor belongs to the object."""
         handle = self._maps[name]
         library = libbpf()
+        key, value = self._layouts(name, handle)
         return Map(
             name=name,
             fd=library.bpf_map__fd(handle),
             type_id=library.bpf_map__type(handle),
-            key=self._layout(
-                library.bpf_map__btf_key_type_id(handle), library.bpf_map__key_size(handle)
-            ),
-            value=self._layout(
-                library.bpf_map__btf_value_type_id(handle), library.bpf_map__value_size(handle)
-            ),
+            key=key,
+            value=value,
             max_entries=library.bpf_map__max_entries(handle),
         )
+
+    def _layouts(self, name: str, handle: int) -> tuple[Layout, Layout]:
+        if name in self._shared:  # its type ids are those of the object that made it
+            return self._shared[name].key, self._shared[name].value
+        library = libbpf()
+        key, value = (
+            (library.bpf_map__btf_key_type_id(handle), library.bpf_map__key_size(handle)),
+            (library.bpf_map__btf_value_type_id(handle), library.bpf_map__value_size(handle)),
+        )
+        return self._layout(*key), self._layout(*value)
 
     def _layout(self, type_id: int, size: int) -> Layout:
         """Layout by BTF; of a map without one (a stack has no key), plain bytes."""

@@ -12,6 +12,7 @@ from testbed.datapath.netfilter import NetfilterDatapath
 from testbed.datapath.nfqueue import NfqueueDatapath
 from testbed.datapath.plan import NodePlan
 from testbed.datapath.tc import TcDatapath
+from testbed.datapath.xdp import XdpDatapath
 from testbed.errors import PolicyError
 
 __all__ = ["DATAPATHS", "check_datapath", "open_datapath"]
@@ -23,6 +24,7 @@ class _Open(Protocol):
 
 DATAPATHS: Mapping[str, _Open] = {
     "tc": TcDatapath.open,
+    "xdp": XdpDatapath.open,
     "netfilter": NetfilterDatapath.open,
     "nfqueue": NfqueueDatapath.open,
 }

@@ -32,7 +32,7 @@ __all__ = [
 SPECIALS = ("unmatched", "left_alone", "replies", "table_full", "missed")
 """Counters behind those of the rules, in order (enum special in testbed/bpf/classify.h)."""
 
-HANDED_OVER = ("ttl", "options", "route", "neighbour", "too_long")
+HANDED_OVER = ("ttl", "options", "route", "neighbour", "too_long", "queue")
 """Why the last step ``to_wire`` gave a packet to the kernel (enum handed_over in last.h)."""
 
 WAY_QUEUE, WAY_PEER = 0, 1  # enum way in last.h
@@ -50,6 +50,9 @@ class LinkedDatapath(ABC):
 
     name: ClassVar[str]
     """As in a policy, and in the names of the objects."""
+
+    shared: ClassVar[tuple[str, ...]] = ("slots",)
+    """Maps of the last step's object that all programs of the node share."""
 
     def __init__(self, plan: NodePlan, *, folder: Path, ways: Mapping[int, int]) -> None:
         self.plan = plan
@@ -98,7 +101,7 @@ class LinkedDatapath(ABC):
 
     def _load_classifier(self) -> BpfObject:
         bpf = self._object("testbed/classifier")
-        bpf.share("slots", self.slots)
+        self._share(bpf)
         bpf.constants(self.plan.classifier_constants)
         self._leave_out(bpf)
         self._prepare(bpf)
@@ -109,6 +112,10 @@ class LinkedDatapath(ABC):
         bpf.resize("owners", self.plan.max_flows + 1)
         bpf.load()
         return bpf
+
+    def _share(self, bpf: BpfObject) -> None:
+        for name in self.shared:
+            bpf.share(name, self.last.map(name))
 
     def _leave_out(self, classifier: BpfObject) -> None:
         """Leave what this node does not need out of the classifier's object."""
@@ -124,7 +131,7 @@ class LinkedDatapath(ABC):
 
     def _load_stage(self, stage: Stage) -> BpfObject:
         bpf = self._object(f"nfs/{stage.nf.name}")
-        bpf.share("slots", self.slots)
+        self._share(bpf)
         if "flows" in bpf.map_names:
             bpf.share("flows", self.classifier.map("flows"))
         if "states" in bpf.map_names:

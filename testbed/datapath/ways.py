@@ -3,28 +3,25 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
-import socket
-import struct
-
 from pyroute2 import IPRoute
 
 from testbed.bpf import FILTER_PRIORITY, tcx_egress_programs
 from testbed.datapath.linked import WAY_PEER, WAY_QUEUE
+from testbed.ethtool import Offload, offload
 
 __all__ = ["ways_out"]
 
-_SIOCETHTOOL = 0x8946
-_OFFLOADS = (0x16, 0x1E, 0x23)  # ETHTOOL_GTXCSUM, ETHTOOL_GTSO, ETHTOOL_GGSO
+_OFFLOADS = (Offload.TX_CHECKSUM, Offload.TCP_SEGMENTATION, Offload.GENERIC_SEGMENTATION)
 _CLSACT_EGRESS = 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
 
 
-def ways_out(*, own: bool = False) -> dict[int, int]:
+def ways_out(*, own: bool = False, redirected: bool = False) -> dict[int, int]:
     """How to leave by each interface of this thread's network namespace: index to way.
 
     :param own: whether a program of our own runs at the interfaces' egress. It has nothing to do
         with forwarded packets and may be skipped.
+    :param redirected: for XDP: its frames have nothing left undone, and go to the other end
+        wherever that lies.
 
     ``WAY_PEER`` for a veth that has no queue and no program at its egress to skip (so that a rate
     limit or a policer always holds), leaves checksums and cutting of merged packets to the other
@@ -42,9 +39,8 @@ def ways_out(*, own: bool = False) -> dict[int, int]:
             peer = (
                 kind == "veth"
                 and queueless
-                and elsewhere
                 and not _egress_programs(ipr, link["index"], own=own)
-                and _offloads(link.get("ifname"))
+                and (redirected or (elsewhere and _offloads(link.get("ifname"))))
             )
             found[link["index"]] = WAY_PEER if peer else WAY_QUEUE
     return found
@@ -60,11 +56,4 @@ def _egress_programs(ipr: IPRoute, ifindex: int, *, own: bool) -> bool:
 
 def _offloads(interface: str) -> bool:
     """Whether an interface leaves checksums and segmentation undone: then it may be skipped."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for command in _OFFLOADS:
-            answer = ctypes.create_string_buffer(struct.pack("=II", command, 0))
-            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(answer))
-            fcntl.ioctl(sock, _SIOCETHTOOL, request)
-            if not struct.unpack("=II", answer.raw[:8])[1]:
-                return False
-    return True
+    return all(offload(interface, which) for which in _OFFLOADS)

@@ -16,6 +16,8 @@ from testbed.verifier import REJECTIONS
 
 pytestmark = pytest.mark.needs("root", "sched_cls", "clang", "objects")
 
+NETFILTER = pytest.mark.needs("netfilter_link")
+
 HEAD = """
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -134,10 +136,11 @@ def test_rules_are_tried() -> None:
     assert len(known - set(CASES)) <= 4
 
 
+@pytest.mark.parametrize("datapath", ["tc", pytest.param("netfilter", marks=NETFILTER)])
 @pytest.mark.parametrize("name", ["dad", "dnat", "pass"])
-def test_library_loads(name: str) -> None:
+def test_library_loads(name: str, datapath: str) -> None:
     """The library's NFs load with full tables and with each choice of their parameters."""
-    sizes = load_object(BUILD / "nfs" / f"{name}.tc.bpf.o", load_descriptions()[name])
+    sizes = load_object(BUILD / "nfs" / f"{name}.{datapath}.bpf.o", load_descriptions()[name])
     assert "nf" in [size.name for size in sizes]
 
 

@@ -27,7 +27,9 @@ from testbed.probe_base import State
 
 SECOND_NS = 10**9
 CLASSIFIER, MAP = ("program", 7), ("map", 3)
-COUNTING = load_policy(EXPERIMENT.policy)
+assert EXPERIMENT.policy is not None
+POLICY_FILE = EXPERIMENT.policy
+COUNTING = load_policy(POLICY_FILE)
 
 
 def ticks(*, user: int = 0, softirq: int = 0, idle: int = 0) -> CpuTicks:
@@ -251,6 +253,6 @@ def test_options_are_taken_and_a_policy_without_a_flow_is_refused() -> None:
     assert parameters(Options(quick=True), ())["duration_s"] == 4
     prepared = prepare(COUNTING, Options(forward="direct"))
     assert {chain.forward for chain in prepared.policy.chains} == {"direct"}
-    text = EXPERIMENT.policy.read_text().replace("dport: 123}", "dport: 124}")
+    text = POLICY_FILE.read_text().replace("dport: 123}", "dport: 124}")
     with pytest.raises(UserError, match="no rule for flow 2"):
-        loaded(parse_policy(text, EXPERIMENT.policy), Options())
+        loaded(parse_policy(text, POLICY_FILE), Options())

@@ -32,12 +32,14 @@ from testbed.experiment.sampler import Sampler
 from testbed.policy import load_policy, parse_policy
 from testbed.results import Mean, Phase, Validity
 
-THESIS = load_policy(EXPERIMENT.policy)
+assert EXPERIMENT.policy is not None
+POLICY_FILE = EXPERIMENT.policy
+THESIS = load_policy(POLICY_FILE)
 SECOND = 10**9
 
 
 def policy_with(dad: str) -> Policy:
-    text = EXPERIMENT.policy.read_text()
+    text = POLICY_FILE.read_text()
     return parse_policy(text.replace("{threshold_mbps: 100, window_s: 10}", dad))
 
 
@@ -96,7 +98,7 @@ def test_last_hop_can_be_chosen() -> None:
 )
 def test_policy_that_does_not_fit_is_refused(old: str, new: str, message: str) -> None:
     """Before anything is built, with what the experiment needs."""
-    text = EXPERIMENT.policy.read_text().replace(old, new)
+    text = POLICY_FILE.read_text().replace(old, new)
     if "pass" in new:
         text = text.replace("params: {threshold_mbps: 100, window_s: 10}", "params: {}")
     with pytest.raises(UserError, match=message):
@@ -351,6 +353,6 @@ def test_five_tuple_is_what_the_policy_sees() -> None:
 
 def test_policy_file_is_there() -> None:
     """The default policy is the thesis's."""
-    assert Path("experiments/policies/thesis.yaml") == EXPERIMENT.policy.relative_to(
-        EXPERIMENT.policy.parents[2]
+    assert Path("experiments/policies/thesis.yaml") == POLICY_FILE.relative_to(
+        POLICY_FILE.parents[2]
     )

@@ -138,6 +138,18 @@ def test_value_that_is_not_there_says_why() -> None:
     assert lacking.points[0].note == "needs a tool"
 
 
+def test_generator_as_slow_as_the_way_gives_no_ratio_without_it() -> None:
+    """What would be a division by nothing is a point that says so."""
+    slow = [*(m for m in rounds() if m.variant != GENERATOR)]
+    slow += [measured(GENERATOR, number, 201) for number in range(3)]
+    found = curves(slow)
+    assert values(found["chain-direct", rate("routing")])[0] is not None
+    point = found["chain-direct", rate("routing") + WITHOUT].points[0]
+    assert (point.value, point.note) == (None, "disturbed: the generator alone took as long")
+    beyond = found["chain-direct", rate("routing")].points[2]
+    assert beyond.note == "no time of chain-direct: too many"
+
+
 def test_throughput_turns_the_interval_round() -> None:
     """8 bits of each byte in the time of a packet; the shortest time is the highest rate."""
     point = curves(rounds(), sizes=True)["chain-direct", THROUGHPUT].points[1]

@@ -37,7 +37,9 @@ from testbed.experiment.runner import Options
 from testbed.policy import load_policy, parse_policy
 from topologies import load_topologies
 
-COUNTING = load_policy(EXPERIMENT.policy)
+assert EXPERIMENT.policy is not None
+POLICY_FILE = EXPERIMENT.policy
+COUNTING = load_policy(POLICY_FILE)
 PACKETS = 139_696  # of 8,948 bytes: 1 Gbit/s for 10 s
 FLOWS = flows_of("nfc", 9000)
 
@@ -295,7 +297,7 @@ def test_experiment_is_found_and_its_chain_only_counts() -> None:
 
 def test_chain_that_would_deny_is_refused() -> None:
     """The thesis's own threshold of 100 Mbit/s would make this another experiment."""
-    text = EXPERIMENT.policy.read_text()
+    text = POLICY_FILE.read_text()
     for low in ("threshold_mbps: 1100", "threshold_pps: 60000"):
         with pytest.raises(UserError, match="dad would deny flow 1: it allows"):
             prepare(parse_policy(text.replace("threshold_mbps: 100000", low)), Options())
@@ -305,9 +307,7 @@ def test_chain_that_would_deny_is_refused() -> None:
 
 def test_policy_without_a_rule_for_a_flow_is_refused() -> None:
     """Else the flow would end at VM1, and iperf3's complaint would not say why."""
-    text = EXPERIMENT.policy.read_text().replace(
-        "proto: udp, dst: 10.10.9.5, dport: 123", "dport: 7"
-    )
+    text = POLICY_FILE.read_text().replace("proto: udp, dst: 10.10.9.5, dport: 123", "dport: 7")
     with pytest.raises(UserError, match="no rule for flow 2"):
         prepare(parse_policy(text), Options())
 
