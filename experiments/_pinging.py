@@ -34,7 +34,6 @@ from testbed.rulesets.load import load_policy_rules
 
 __all__ = ["LOAD_MBPS", "PORT", "Way", "opened", "policy_of"]
 
-VIRTUAL, RIGHT = "10.10.1.1", "10.10.2.2"  # in the topology line
 PORT, LOAD_PORT, LOAD_CPORT = 53, 5201, 40001
 LOAD_MBPS = 100.0
 _THRESHOLD_MBPS = 100_000  # everything is counted, nothing dropped

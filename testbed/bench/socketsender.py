@@ -88,7 +88,8 @@ class SocketSender:
                 raise RunError(f"cannot send a frame: {os.strerror(ctypes.get_errno())}")
             each_ns.append((time.perf_counter_ns() - begin_ns) / sent)
             left -= sent
-        return int(round(median(each_ns)))
+        whole: int = round(median(each_ns))
+        return whole
 
     def close(self) -> None:
         """Close the socket."""
