@@ -251,6 +251,8 @@ class Scene:
             reports[client.flow.name] = sent
         now = lost_so_far(self.network)
         lost = {place: count - self._lost_before.get(place, 0) for place, count in now.items()}
+        if (status := self._status()) is not None:
+            lost |= status.lost_in_user_space()
         in_sockets = sum(
             count for place, count in lost.items() if place.endswith(tuple(SOCKET_PLACES.values()))
         )

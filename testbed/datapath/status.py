@@ -121,6 +121,10 @@ class NodeStatus:
         """What became of the packets that went to user space, step by step."""
         return [read_step(self.folder, step) for step in user_steps(self.plan)]
 
+    def lost_in_user_space(self) -> dict[str, int]:
+        """Packets that went to user space and did not come out, dropped by no NF; by step."""
+        return {f"user space, {', '.join(s.nfs)}": s.lost for s in self.steps()}
+
     def stages(self) -> list[StageStatus]:
         """Counters of all NF instances, chain by chain."""
         found = []

@@ -35,10 +35,12 @@ def counters_now(
     }
     if status is not None:
         forwarded, handed_over = status.forwarded()
+        found["lost"] |= status.lost_in_user_space()
         found["chain"] = {
             "rules": [asdict(count) for count in status.rules()],
             "no_rule": {name: asdict(count) for name, count in status.specials().items()},
             "nfs": [asdict(stage) for stage in status.stages()],
+            "user_space": [asdict(step) for step in status.steps()],
             "forwarded": {**asdict(forwarded), "to_the_kernel": handed_over},
         }
     return found

@@ -18,7 +18,7 @@
 #define MESSAGE_BYTES (MAX_PACKET + 1024)
 #define VERDICT_BYTES (1 << 17) /* what one message may hold */
 #define IDLE_MS 100
-#define BUFFER_PER_PACKET 4096
+#define BUFFER_PER_PACKET (1 << 14) /* a jumbo frame, and what goes with it */
 #define BUFFER_PER_MERGED (1 << 17)
 #define BUFFER_LIMIT (1 << 30)
 
