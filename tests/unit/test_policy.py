@@ -90,7 +90,7 @@ WRONG = [
         nfs("{nf: pass}", "{nf: dda}"),
         "p.yaml:6: chains[0].nfs[1].nf: there is no NF 'dda': did you",
     ),
-    (nfs("{nf: dda}"), "(there are: dad, dnat, pass)"),
+    (nfs("{nf: dda}"), "(there are: dad, dnat, pass, waf)"),
     (nfs("{name: pass}"), "p.yaml:5: chains[0].nfs[0].name: unknown key 'name': did you mean nf?"),
     (
         nfs("nf: dad\n        params:\n          threshold_mbps: -5"),
