@@ -3,7 +3,7 @@
 #include "netfilter.h"
 #include "slots.h"
 
-#define HANDED_REASONS 5 /* of a last step that forwards, which there is none of here */
+#define HANDED_REASONS 6 /* of a last step that forwards, which there is none of here */
 
 /* Written by this program, read by user space. Packets as on the wire. */
 struct last_counters {
