@@ -13,7 +13,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -55,6 +55,7 @@ VIRTUAL = NODE_LEFT  # where translated traffic is sent to, as the thesis sends 
 _NOWHERE = 0x7FFF_FFF0  # no interface has this index: the frame comes straight back
 _TRIAL_FRAMES = 1_000
 _SETTLE_S = 0.5
+_FOLLOW_S = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,23 +134,32 @@ class Rig:
         flows: int = 1,
         frame_bytes: int = FRAME_BYTES,
         sender: Sender = "live-frames",
+        to_the_end: bool = False,
     ) -> Sent:
         """Send frames and wait for those on the way.
 
         :param to: destination address; None: the generator alone, its frames go nowhere.
         :param flows: how many 5-tuples, in turn; they differ in the source port and address.
         :param frame_bytes: Ethernet header included.
+        :param to_the_end: the way does not end with the sender's call, since frames wait for a
+            program: timed is until the last one has arrived, by this process's clock, less what
+            a call with one frame takes.
         """
-        before = self.received()
         if sender == "socket":
             run = self._socket(to, frame_bytes).send
         else:
             program = self._generator(to, flows, frame_bytes)
             ifindex, frame = self.left.interface("left-eth0").index, bytes(frame_bytes)
             run = functools.partial(program.send_frames, frame, ifindex=ifindex)
+        empty_ns = self._empty_call_ns(run) if to_the_end else 0
+        before, started_ns = self.received(), time.perf_counter_ns()
         with self.left.netns(), self._going(to, sender), Watch(self.cpu) as watch:
             ns = run(count=count)
-        delivered = self._settle(before, 0 if to is None else count)
+            if to_the_end:
+                delivered, ended_ns = self._follow(before, count)
+                ns = max(1, (ended_ns - started_ns - empty_ns) // count)
+        if not to_the_end:
+            delivered = self._settle(before, 0 if to is None else count)
         return Sent(ns_per_packet=ns, sent=count, delivered=delivered, noise=watch.noise)
 
     @contextlib.contextmanager
@@ -168,6 +178,24 @@ class Rig:
     def received(self) -> int:
         """Packets that came to the far end, since the rig was opened."""
         return int(self._received.total(0))
+
+    def _empty_call_ns(self, run: Callable[..., int]) -> int:
+        """How long a call takes that sends one frame, which arrives before this returns."""
+        before, started_ns = self.received(), time.perf_counter_ns()
+        with self.left.netns():
+            run(count=1)
+        took_ns = time.perf_counter_ns() - started_ns
+        self._settle(before, 1)
+        return took_ns
+
+    def _follow(self, before: int, wanted: int) -> tuple[int, int]:
+        """Wait as long as frames arrive; give how many did, and when the last one had."""
+        arrived, moved_ns = 0, time.perf_counter_ns()
+        while arrived < wanted and time.perf_counter_ns() - moved_ns < _SETTLE_S * 10**9:
+            time.sleep(_FOLLOW_S)
+            if (now := self.received() - before) != arrived:
+                arrived, moved_ns = now, time.perf_counter_ns()
+        return arrived, moved_ns
 
     def _settle(self, before: int, wanted: int) -> int:
         deadline = time.monotonic() + _SETTLE_S

@@ -66,6 +66,7 @@ def _measure(rig: Rig, variant: Variant, *, packets: int, place: tuple[int, int]
         flows=variant.flows,
         frame_bytes=variant.frame_bytes,
         sender=variant.sender,
+        to_the_end=variant.to_the_end,
     )
     count = variant.packets(packets)
     before_s = time.monotonic()

@@ -49,6 +49,7 @@ class Variant:
     :ivar frame_bytes: length of the frames, Ethernet header included.
     :ivar sender: who makes the frames.
     :ivar most_packets: a slow way is measured with no more than these.
+    :ivar to_the_end: timed until the last frame has arrived (:meth:`Rig.send`).
     :ivar on: switches it on, as a context manager.
     :ivar probes: names of the kernel features it needs (``testbed.probe``).
     :ivar tools: programs it needs.
@@ -61,6 +62,7 @@ class Variant:
     frame_bytes: int = FRAME_BYTES
     sender: Sender = "live-frames"
     most_packets: int | None = None
+    to_the_end: bool = False
     on: On = field(repr=False)
     probes: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()

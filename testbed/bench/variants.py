@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from testbed.bench.rig import DPORT, VIRTUAL
 from testbed.bench.rulesets import chain_of_rules, ruleset_variants
+from testbed.bench.userspace import user_variants
 from testbed.bench.variant import Variant, chain, nftables, nothing, one_chain
 from testbed.chain import NF, Policy
 from testbed.errors import UserError
@@ -150,6 +151,7 @@ _ALL = (
     *(_passes(count) for count in range(9)),
     chain_of_rules(RULES, forward="direct"),
     ruleset_variants(RULES)["iptables-rules"],
+    *user_variants(threshold_mbps=THRESHOLD_MBPS),
 )
 
 VARIANTS = {variant.name: variant for variant in _ALL}
