@@ -1,53 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The last step of a chain, as far as it is the same at every hook: counting, and where a packet
- * goes that the chain forwards by itself. The hook's header comes first. */
+/* The last step of a chain that forwards by itself, as far as it is the same at every hook: where a
+ * packet goes. The hook's header comes first. */
 #ifndef LAST_H
 #define LAST_H
 
-#include "packet.h"
+#include "count_last.h"
 #include "slots.h"
 
 #define AF_INET 2
 #define HOPS 64
-
-/* Why a packet of `to_wire` went to the kernel after all. */
-enum handed_over {
-	HANDED_TTL,
-	HANDED_OPTIONS,
-	HANDED_ROUTE,
-	HANDED_NEIGHBOUR,
-	HANDED_TOO_LONG,
-	HANDED_QUEUE, /* xdp: the way out has a queue, or a program at its end, that must see it */
-	HANDED_REASONS,
-};
-
-/* Written by these programs, read by user space. Packets as on the wire. */
-struct last_counters {
-	__u64 packets;
-	__u64 bytes; /* IP bytes */
-	__u64 handed[HANDED_REASONS];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct last_counters);
-} counters SEC(".maps");
-
-/* Returns NULL never in practice: index 0 is there. */
-static __always_inline struct last_counters *count_last(const struct packet *pkt)
-{
-	__u32 zero = 0, packets, bytes;
-	struct last_counters *last = bpf_map_lookup_elem(&counters, &zero);
-
-	wire_size(pkt, &packets, &bytes);
-	if (last) {
-		last->packets += packets;
-		last->bytes += bytes;
-	}
-	return last;
-}
 
 /* How to leave by an interface. WAY_PEER passes its queue and its transmit counters over: only for
  * a veth without a queue, and at tc only where the other end lies in another namespace. Written by

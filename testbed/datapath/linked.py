@@ -33,7 +33,7 @@ SPECIALS = ("unmatched", "left_alone", "replies", "table_full", "missed")
 """Counters behind those of the rules, in order (enum special in testbed/bpf/classify.h)."""
 
 HANDED_OVER = ("ttl", "options", "route", "neighbour", "too_long", "queue")
-"""Why the last step ``to_wire`` gave a packet to the kernel (enum handed_over in last.h)."""
+"""Why the last step ``to_wire`` gave a packet to the kernel (enum handed_over in count_last.h)."""
 
 WAY_QUEUE, WAY_PEER = 0, 1  # enum way in last.h
 
