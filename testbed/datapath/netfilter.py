@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from testbed.bpf import BpfObject, Map, attach_netfilter
+from testbed.bpf import BpfObject, attach_netfilter
 from testbed.datapath.linked import LinkedDatapath, make_folder, pin
 from testbed.datapath.plan import NodePlan, Stage
 from testbed.errors import RunError, UnsupportedError
@@ -34,17 +34,13 @@ __all__ = ["NetfilterDatapath"]
 _FIRST, _TRACKED, _BEHIND_NAT = -250, -175, -75
 _TABLE = "nfcbed_nat"
 _NFT_S = 30.0
-_SHARED = "findings"
 
 
 class NetfilterDatapath(LinkedDatapath):
     """Chains of one node at PRE_ROUTING; see :class:`LinkedDatapath`."""
 
     name = "netfilter"
-
-    def __init__(self, plan: NodePlan, *, folder: Path) -> None:
-        self._findings: Map | None = None
-        super().__init__(plan, folder=folder, ways={})
+    shared = ("slots", "findings")
 
     @classmethod
     def open(cls, plan: NodePlan, *, folder: Path) -> Self:
@@ -58,28 +54,20 @@ class NetfilterDatapath(LinkedDatapath):
                 raise UnsupportedError(
                     f"datapath netfilter needs {name}: {answer.detail} (see nfcbed doctor)"
                 )
-        return cls(plan, folder=folder)
-
-    def _object(self, name: str) -> BpfObject:
-        """Every object shares the findings about the packet that a CPU has in hand."""
-        bpf = super()._object(name)
-        if self._findings is not None and _SHARED in bpf.map_names:
-            bpf.share(_SHARED, self._findings)
-        return bpf
+        return cls(plan, folder=folder, ways={})
 
     def _prepare(self, classifier: BpfObject) -> None:
         classifier.constants({"translates": int(self.plan.translates)})
 
     def set_ways(self, ways: Mapping[int, int]) -> None:
         """Nothing leaves by itself here."""
-        self._findings = self.last.map(_SHARED)  # the last step is the first to be loaded
 
     def _load_stage(self, stage: Stage) -> BpfObject:
         """An NF that translates is but the way to the kernel's NAT and back from there."""
         if not stage.reply_slot:
             return super()._load_stage(stage)
         bpf = self._object(f"nfs/{stage.nf.name}")
-        bpf.share("slots", self.slots)
+        self._share(bpf)
         bpf.constants({"next_slot": stage.next_slot, "reply_slot": stage.reply_slot})
         bpf.load()
         return bpf
