@@ -7,16 +7,8 @@ as it is for the ways in the kernel. What is sent waits in the queue, which hold
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
-from testbed.bench.rig import Rig
-from testbed.bench.variant import Counted, On, Variant, one_chain
+from testbed.bench.variant import Variant, chain, one_chain
 from testbed.chain import NF, Nfqueue, Policy
-from testbed.datapath.datapaths import open_datapath
-from testbed.datapath.plan import make_plan
-from testbed.datapath.status import NodeStatus
-from testbed.errors import RunError
 from topologies.line import RIGHT
 
 __all__ = ["user_variants"]
@@ -24,26 +16,6 @@ __all__ = ["user_variants"]
 _NEEDS = ("nfnetlink_queue",)
 _PACKETS = 20_000
 _QUEUE = 65_535
-
-
-def _user_chain(policy: Policy) -> On:
-    @contextlib.contextmanager
-    def on(rig: Rig) -> Iterator[Counted]:
-        interface = rig.node.interface("node-eth0")
-        with rig.node.netns():
-            datapath = open_datapath(make_plan(policy), folder=rig.bpffs / "bench")
-        try:
-            with rig.node.netns():
-                datapath.attach({interface.name: interface.index})
-            status = NodeStatus(datapath.plan, datapath.folder)
-            yield lambda: status.forwarded()[0].packets
-            if lost := sum(step.lost for step in status.steps()):
-                raise RunError(f"the bench lost {lost} packets on their way to user space")
-        finally:
-            with rig.node.netns():
-                datapath.close()
-
-    return on
 
 
 def _variant(name: str, text: str, nf: NF, *, forward: str) -> Variant:
@@ -55,7 +27,7 @@ def _variant(name: str, text: str, nf: NF, *, forward: str) -> Variant:
         text=text,
         most_packets=_PACKETS,
         to_the_end=True,
-        on=_user_chain(policy),
+        on=chain(policy),
         probes=_NEEDS,
     )
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from testbed.bench.rig import DPORT, FRAME_BYTES, Rig, Sender
 from testbed.chain import NF, Chain, FlowRule, Policy
+from testbed.datapath.base import Datapath
+from testbed.datapath.datapaths import open_datapath
 from testbed.datapath.plan import make_plan
 from testbed.datapath.status import NodeStatus
-from testbed.datapath.tc import TcDatapath
-from testbed.datapath.ways import ways_out
+from testbed.errors import RunError
 from testbed.probe import probe
 from topologies.line import RIGHT
 
@@ -88,19 +89,25 @@ def one_chain(to: str, *, forward: str, nfs: tuple[NF, ...]) -> Policy:
 
 
 @contextlib.contextmanager
-def chain_on(rig: Rig, policy: Policy) -> Iterator[TcDatapath]:
-    """A policy's chains at the node, for packets from `left`."""
-    with contextlib.ExitStack() as stack:
+def chain_on(rig: Rig, policy: Policy) -> Iterator[Datapath]:
+    """A policy's chains at the node, for packets from `left`, on the datapath that it asks for."""
+    interface = rig.node.interface("node-eth0")
+    with rig.node.netns():
+        datapath = open_datapath(make_plan(policy), folder=rig.bpffs / "bench")
+    try:
         with rig.node.netns():
-            plan, ways = make_plan(policy), ways_out()
-            datapath = TcDatapath(plan, folder=rig.bpffs / "bench", ways=ways, tcx=rig.tcx)
-        stack.callback(datapath.close)
-        stack.enter_context(rig.attached(datapath.classifier.program("classify")))
+            datapath.attach({interface.name: interface.index})
         yield datapath
+    finally:
+        with rig.node.netns():
+            datapath.close()
 
 
 def chain(policy: Policy, *, conntrack: bool = False) -> On:
-    """A policy's chains; what the last step got is what walked them."""
+    """A policy's chains; what the last step got is what walked them.
+
+    Switching it off raises RunError where packets got lost on their way to user space.
+    """
 
     @contextlib.contextmanager
     def on(rig: Rig) -> Iterator[Counted]:
@@ -109,6 +116,8 @@ def chain(policy: Policy, *, conntrack: bool = False) -> On:
         with chain_on(rig, policy) as datapath:
             status = NodeStatus(datapath.plan, datapath.folder)
             yield lambda: status.forwarded()[0].packets
+            if lost := sum(step.lost for step in status.steps()):
+                raise RunError(f"the bench lost {lost} packets on their way to user space")
 
     return on
 

@@ -118,13 +118,11 @@ def test_each_nf_of_a_chain_is_walked() -> None:
         status = NodeStatus(datapath.plan, datapath.folder)
         assert bench.send(PACKETS, to=RIGHT).delivered == PACKETS
         (planned,) = datapath.plan.chains
-        stages = planned.stages
+        stages, slots = planned.stages, datapath.last.map("slots")
         for before, stage in pairwise(stages):
-            datapath.slots.delete(before.next_slot)
+            slots.delete(before.next_slot)
             assert bench.send(100, to=RIGHT).delivered == 0
-            datapath.slots.set_program(
-                before.next_slot, datapath.stages[stage.label].program("nf").fd
-            )
+            slots.set_program(before.next_slot, datapath.stages[stage.label].program("nf").fd)
         assert status.forwarded()[0].packets == PACKETS
         assert sum(stage.missed for stage in status.stages()) == 100 * 4
 
