@@ -18,6 +18,7 @@ __all__ = [
     "FULL_IN",
     "HEIGHT_IN",
     "NS",
+    "PAIRS",
     "WITHOUT",
     "Panel",
     "Sweep",
@@ -30,6 +31,11 @@ __all__ = [
 NS = "time per packet"
 WITHOUT = ", without the generator's time"
 FULL_IN, HEIGHT_IN = 7.2, 3.6
+PAIRS = tuple(
+    (way, reference)
+    for way in ("chain-direct", "chain-stack")
+    for reference in ("nftables", "routing")
+)
 _AXES_IN = 2.4  # about how high the axes are
 _LONG = 18  # characters of a label that has one line
 _STEPS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

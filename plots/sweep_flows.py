@@ -6,17 +6,12 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from plots._curves import log_x
-from plots._swept import Sweep, draw_sweep
+from plots._swept import PAIRS, Sweep, draw_sweep
 from testbed.results import Result
 
 __all__ = ["draw"]
 
 _WAYS = ("chain-direct", "chain-stack", "routing", "nftables", "nftables-stateless")
-_PAIRS = tuple(
-    (way, reference)
-    for way in ("chain-direct", "chain-stack")
-    for reference in ("nftables", "routing")
-)
 _WHAT = (
     "Flows take turns and are known before. nftables: a limit per flow and DNAT by connection"
     " tracking; stateless: one limit for all, no connections."
@@ -25,7 +20,7 @@ _WHAT = (
 
 _SWEEP = Sweep(
     ways=_WAYS,
-    pairs=_PAIRS,
+    pairs=PAIRS,
     what=_WHAT,
     x_label="flows",
     x_axis=lambda axes, values: log_x(axes, values, unnamed=(65_536,)),

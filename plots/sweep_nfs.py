@@ -8,17 +8,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plots._swept import Sweep, draw_sweep
+from plots._swept import PAIRS, Sweep, draw_sweep
 from testbed.results import Result
 
 __all__ = ["draw"]
 
 _WAYS = ("chain-direct", "chain-stack", "routing", "nftables")
-_PAIRS = tuple(
-    (way, reference)
-    for way in ("chain-direct", "chain-stack")
-    for reference in ("nftables", "routing")
-)
 _WHAT = "All NFs let packets through. nftables: a rule and as many chains, each called in turn."
 
 
@@ -28,7 +23,7 @@ def _x_axis(axes: Axes, values: Sequence[float]) -> None:
 
 _SWEEP = Sweep(
     ways=_WAYS,
-    pairs=_PAIRS,
+    pairs=PAIRS,
     what=_WHAT,
     x_label="NFs in the chain",
     x_axis=_x_axis,

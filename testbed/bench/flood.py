@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.bench.floodrecord import FloodRecord, FloodRun, FloodSettings, make_record
+from testbed.bench.floodrecord import FloodCounts, FloodRecord, FloodRun, FloodSettings, make_record
 from testbed.chain import NF, Chain, FlowRule, Policy
 from testbed.datapath import NfcNode
 from testbed.datapath.status import NodeStatus
@@ -61,19 +61,6 @@ def flood_policy(settings: FloodSettings) -> Policy:
     return Policy(chains=(Chain.model_validate(chain),))
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Counters at one moment, of packets but for ``goodput_bytes``."""
-
-    t_ns: int
-    goodput_bytes: int
-    good_arrived: int
-    flood_arrived: int
-    good_entered: int
-    flood_entered: int
-    denied: int
-
-
 @dataclass
 class _Scene:
     """The network that runs, and what its flows have come to."""
@@ -85,9 +72,9 @@ class _Scene:
     status: NodeStatus
     progress: Progress
 
-    def counts(self) -> _Counts:
+    def counts(self) -> FloodCounts:
         """Read all counters."""
-        t_ns, arrived = time.monotonic_ns(), self.meter.read()
+        arrived = self.meter.read()
         udp = [(key.sport == _GOOD_SOURCE, n) for key, n in arrived.items() if key.proto == 17]
         good, flood = ([count for mine, count in udp if mine is which] for which in (True, False))
         rules = [rule for _, rule in self.status.plan.policy.ordered_rules()]
@@ -96,8 +83,7 @@ class _Scene:
             for rule, count in zip(rules, self.status.rules(), strict=True)
             if rule.proto == 17
         }
-        return _Counts(
-            t_ns=t_ns,
+        return FloodCounts(
             goodput_bytes=sum(count.payload_bytes for count in good),
             good_arrived=sum(count.packets for count in good),
             flood_arrived=sum(count.packets for count in flood),
@@ -124,11 +110,12 @@ class _Scene:
             for flow, rate in rates.items()
         ]
         self._wait(settle_s)
-        first = self.counts()
+        begin_ns, first = time.monotonic_ns(), self.counts()
         self._wait(settings.span_s)
-        last = self.counts()
+        end_ns, last = time.monotonic_ns(), self.counts()
         self._end(clients)
-        return _run(number, flooded, first, last)
+        seconds = round((end_ns - begin_ns) / 1e9, 9)
+        return FloodRun(round=number, flooded=flooded, seconds=seconds, **last.since(first))
 
     def _wait(self, for_s: float) -> None:
         due_s = time.monotonic() + for_s
@@ -168,14 +155,6 @@ def _good() -> UdpFlow:
 def _flood(number: int) -> UdpFlow:
     port = _FLOOD_SOURCE + number
     return UdpFlow(name="flood", dst=NODE_LEFT, dport=_FLOOD_PORT, cport=port, receiver="right")
-
-
-def _run(number: int, flooded: bool, first: _Counts, last: _Counts) -> FloodRun:
-    names = ("goodput_bytes", "good_arrived", "flood_arrived", "good_entered", "flood_entered")
-    grown = {n: getattr(last, n) - getattr(first, n) for n in (*names, "denied")}
-    return FloodRun(
-        round=number, flooded=flooded, seconds=round((last.t_ns - first.t_ns) / 1e9, 9), **grown
-    )
 
 
 def measure_flood(

@@ -14,6 +14,7 @@ from testbed.experiment.iperf import BLOCK_BYTES
 
 __all__ = [
     "FLOOD_TARGETS",
+    "FloodCounts",
     "FloodRecord",
     "FloodRun",
     "FloodSettings",
@@ -66,22 +67,31 @@ def flood_lasts_s(settings: FloodSettings) -> float:
     return 1.5 + 2 * settings.rounds * (settings.span_s + 2.5 * settings.window_s + 0.4)
 
 
-class FloodRun(_Value):
-    """One span of ``seconds``; the rest are packets, but for ``goodput_bytes`` of payload.
+class FloodCounts(_Value):
+    """Packets, but for ``goodput_bytes`` of payload.
 
     :ivar good_entered: that the chain's rules took of the good flow.
     :ivar denied: dropped by DAD.
     """
 
-    round: int
-    flooded: bool
-    seconds: float
     goodput_bytes: int
     good_arrived: int
     flood_arrived: int
     good_entered: int
     flood_entered: int
     denied: int
+
+    def since(self, before: FloodCounts) -> dict[str, int]:
+        """What was added to each count."""
+        return {name: getattr(self, name) - n for name, n in before.model_dump().items()}
+
+
+class FloodRun(FloodCounts):
+    """What one span of ``seconds`` added."""
+
+    round: int
+    flooded: bool
+    seconds: float
 
     @property
     def goodput_mbps(self) -> float:

@@ -80,7 +80,8 @@ class SocketSender:
 
         :raises RunError: the kernel refuses one.
         """
-        left, each_ns = count, []
+        left = count
+        each_ns: list[float] = []
         while left:
             begin_ns = time.perf_counter_ns()
             sent = _libc.sendmmsg(self._socket.fileno(), self._messages, min(_BATCH, left), 0)
@@ -88,8 +89,7 @@ class SocketSender:
                 raise RunError(f"cannot send a frame: {os.strerror(ctypes.get_errno())}")
             each_ns.append((time.perf_counter_ns() - begin_ns) / sent)
             left -= sent
-        whole: int = round(median(each_ns))
-        return whole
+        return round(median(each_ns))
 
     def close(self) -> None:
         """Close the socket."""

@@ -90,7 +90,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "nf",
         Section.BY_HAND,
-        "List, show, build and begin network functions",
+        "List, show and build network functions",
         (("sudo nfcbed nf build dad", "does the kernel take it?"),),
     ),
     Command(

@@ -11,11 +11,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from testbed.chain import FlowRule, Policy
 from testbed.fields import ANY, PORT_PROTOCOLS, PROTOCOLS, protocol_name
-from testbed.rulesets.steps import ChainSteps, Limit, Row, Step, chain_steps, translates
+from testbed.rulesets.steps import ChainSteps, Limit, Row, chain_steps, step_lines, translates
 
 __all__ = ["iptables_rules"]
 
@@ -68,7 +69,7 @@ def _rate(limit: Limit) -> str | None:
     return f"--hashlimit-above {rate}/{unit} --hashlimit-burst {burst}"
 
 
-def _limit_lines(limit: Limit, chain: str) -> Iterator[str]:
+def _limit_lines(chain: str, limit: Limit) -> Iterator[str]:
     rate = _rate(limit)
     if rate is None:
         yield "# More than iptables can count: no limit."
@@ -84,14 +85,6 @@ def _limit_lines(limit: Limit, chain: str) -> Iterator[str]:
         f" --hashlimit-name {limit.label}{room} --hashlimit-htable-expire {limit.idle_s * 1000}",
         "-j DROP",
     )
-
-
-def _step_lines(steps: Iterable[Step], chain: str) -> Iterator[str]:
-    for step in steps:
-        yield f"# {step.label.split('_', 2)[2]}"
-        yield from (f"# {note}" for note in step.notes)
-        if isinstance(step, Limit):
-            yield from _limit_lines(step, chain)
 
 
 def _rows(row: Row, chain: str) -> Iterator[str]:
@@ -125,11 +118,11 @@ def _mangle(policy: Policy, chains: tuple[ChainSteps, ...]) -> Iterator[str]:
     for chain in chains:
         name = f"NFC_{chain.chain.id}"
         yield f"# {chain.chain.name}; forward: {chain.chain.forward}, here the kernel's routing"
-        yield from _step_lines(chain.before, name)
+        yield from step_lines(chain.before, partial(_limit_lines, name))
         if chain in marked:
             yield _append(name, f"-j MARK --set-mark {chain.chain.id}")
     for chain in marked:
-        yield from _step_lines(chain.after, f"BEHIND_{chain.chain.id}")
+        yield from step_lines(chain.after, partial(_limit_lines, f"BEHIND_{chain.chain.id}"))
 
 
 def _nat(policy: Policy, chains: tuple[ChainSteps, ...]) -> Iterator[str]:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 
 from testbed.chain import FlowRule, Policy
 from testbed.fields import ANY, PORT_PROTOCOLS, protocol_name
-from testbed.rulesets.steps import ChainSteps, Limit, Row, Step, chain_steps, translates
+from testbed.rulesets.steps import ChainSteps, Limit, Row, chain_steps, step_lines, translates
 
 __all__ = ["TABLE", "nftables_rules", "translation_rules"]
 
@@ -108,7 +109,7 @@ def _sets(chain: ChainSteps) -> Iterator[str]:
                 )
 
 
-def _limit_lines(limit: Limit, chain: ChainSteps) -> Iterator[str]:
+def _limit_lines(chain: ChainSteps, limit: Limit) -> Iterator[str]:
     rate = _rate(limit)
     if rate is None:
         yield "# More than nftables can count: no limit."
@@ -117,14 +118,6 @@ def _limit_lines(limit: Limit, chain: ChainSteps) -> Iterator[str]:
         yield _line(guard, f"update @{name} {{ {key} {rate} }} drop")
         if limit.drop_when_full:
             yield _line(guard, f"{key} != @{name} drop")
-
-
-def _step_lines(steps: Iterable[Step], chain: ChainSteps) -> Iterator[str]:
-    for step in steps:
-        yield f"# {step.label.split('_', 2)[2]}"
-        yield from (f"# {note}" for note in step.notes)
-        if isinstance(step, Limit):
-            yield from _limit_lines(step, chain)
 
 
 def _row(row: Row) -> str:
@@ -187,7 +180,7 @@ def _goto(chain_id: int, rule: FlowRule) -> str:
 def _behind(chains: tuple[ChainSteps, ...]) -> Iterator[str]:
     marked = [chain for chain in chains if chain.translate and chain.after]
     for chain in marked:
-        lines = ["meta mark set 0", *_step_lines(chain.after, chain)]
+        lines = ["meta mark set 0", *step_lines(chain.after, partial(_limit_lines, chain))]
         yield from _chain(f"behind_{chain.chain.id}", lines)
     if marked:
         ways = ", ".join(f"{c.chain.id} : goto behind_{c.chain.id}" for c in marked)
@@ -204,7 +197,7 @@ def nftables_rules(policy: Policy) -> str:
         lines += _sets(chain)
     for chain in chains:
         own = [f"# {chain.chain.name}; forward: {chain.chain.forward}, here the kernel's routing"]
-        own += _step_lines(chain.before, chain)
+        own += step_lines(chain.before, partial(_limit_lines, chain))
         if chain.translate and chain.after:
             own.append(f"meta mark set {chain.chain.id}")
         lines += _chain(f"chain_{chain.chain.id}", own)

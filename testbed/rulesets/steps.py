@@ -8,14 +8,13 @@ differ in what becomes of one that does not, and the comments say so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from testbed.chain import NF, Chain, FlowRule, Policy
+from testbed.chain import Chain, FlowRule, Policy
 from testbed.errors import PolicyError
-from testbed.fields import PORT_PROTOCOLS
 from testbed.nf import load_descriptions
 
 __all__ = [
@@ -26,6 +25,7 @@ __all__ = [
     "Step",
     "Translate",
     "chain_steps",
+    "step_lines",
     "translates",
 ]
 
@@ -162,11 +162,8 @@ def _steps(chain: Chain, index: int) -> Iterator[Step]:
                 f"there are no rules for the NF {nf.name} (there are for: {', '.join(_NFS)})",
                 field=f"chains[{index}].nfs[{position}].nf",
             )
-        yield _step(f"{chain.id}_{position}_{nf.name}", nf, known[nf.name].check(nf.params))
-
-
-def _step(label: str, nf: NF, params: Mapping[str, Any]) -> Step:
-    return _NFS[nf.name](label, params)
+        label = f"{chain.id}_{position}_{nf.name}"
+        yield _NFS[nf.name](label, known[nf.name].check(nf.params))
 
 
 def chain_steps(policy: Policy) -> tuple[ChainSteps, ...]:
@@ -186,11 +183,20 @@ def chain_steps(policy: Policy) -> tuple[ChainSteps, ...]:
     return tuple(found)
 
 
+def step_lines(
+    steps: Iterable[Step], limit_lines: Callable[[Limit], Iterable[str]]
+) -> Iterator[str]:
+    """Give what stands for steps in a ruleset, each under its NF's name and notes.
+
+    :param limit_lines: the rules of a limit; the other steps have none here.
+    """
+    for step in steps:
+        yield f"# {step.label.split('_', 2)[2]}"
+        yield from (f"# {note}" for note in step.notes)
+        if isinstance(step, Limit):
+            yield from limit_lines(step)
+
+
 def translates(chains: tuple[ChainSteps, ...]) -> bool:
     """Whether one of the chains translates."""
     return any(chain.translate for chain in chains)
-
-
-def with_ports(proto: int | None) -> bool:
-    """Whether a protocol shows ports; None: some do."""
-    return proto is None or proto in PORT_PROTOCOLS

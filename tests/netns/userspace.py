@@ -95,10 +95,6 @@ class Running:
         """Start the programs that do not run."""
         self.nfc.restart()
 
-    def until_answered(self) -> None:
-        """Wait until nothing waits in a queue."""
-        until(lambda: all(way.lost == 0 for step in self.status.steps() for way in step.ways))
-
 
 @contextlib.contextmanager
 def line(policy: Policy, **topo: Any) -> Iterator[Running]:
